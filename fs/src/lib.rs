@@ -1,1 +1,5 @@
-//! Placeholder
+//! Holdfast's client: everything that may see plaintext.
+//!
+//! The modules stand in the order of a byte's route, from the kernel's request to the store.
+
+pub mod cli;

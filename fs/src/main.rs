@@ -1,1 +1,7 @@
-fn main() {}
+//! `holdfast`: arguments -> command. Everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdfast::cli::main()
+}

@@ -1,0 +1,154 @@
+//! The command line: one file per command below `cli/`, each with its arguments and a `run`.
+//!
+//! A command returns an [`Output`]: text for a person, one JSON value for a program, and the exit
+//! code. Nothing else in the program writes to standard output, so that `--json` is always exactly
+//! one JSON document. Progress goes to standard error.
+//!
+//! Exit codes: 0 done; 1 refused or failed, with one sentence; 2 wrong arguments (clap's);
+//! 3 done, but some files could not be read, restored or verified; 4 a backup is overdue (`status`).
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod command_error;
+mod context;
+mod progress;
+
+pub use command_error::CommandError;
+pub use context::Context;
+pub use progress::Progress;
+
+mod completions;
+mod man;
+
+/// Encrypted backup drive: mount a folder, copy files in, browse dated snapshots to restore.
+#[derive(Parser)]
+#[command(name = "holdfast", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Print one machine-readable JSON result on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `holdfast=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "HOLDFAST_LOG")]
+    pub log_level: Option<String>,
+    /// Upload at most this many bytes per second (suffixes k, M, G; 0 = no limit)
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_bytes)]
+    pub limit_upload: Option<u64>,
+    /// Download at most this many bytes per second (suffixes k, M, G; 0 = no limit)
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_bytes)]
+    pub limit_download: Option<u64>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands. The order is the one in which a new user meets them.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+    /// Print the manual page, or write one page per command into a folder
+    Man(man::Man),
+}
+
+/// What a command has to say.
+pub struct Output {
+    /// For a person; empty when there is nothing to add.
+    pub text: String,
+    /// For a program (`--json`).
+    pub json: serde_json::Value,
+    /// 0, or 3 and 4 as described in the module.
+    pub exit: u8,
+}
+
+impl Output {
+    /// A success with a text and its JSON form.
+    pub fn new(text: impl Into<String>, json: serde_json::Value) -> Output {
+        Output {
+            text: text.into(),
+            json,
+            exit: 0,
+        }
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn with_exit(self, exit: u8) -> Output {
+        Output { exit, ..self }
+    }
+}
+
+/// Parses the arguments, runs the command, prints its result.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match run(arguments) {
+        Ok(output) => finish(&output, json),
+        Err(error) => fail(&error, json),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Output, CommandError> {
+    let context = Context::new(&arguments);
+    match arguments.command {
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
+    }
+    .inspect_err(|_| context.quiet())
+}
+
+fn finish(output: &Output, json: bool) -> ExitCode {
+    let mut line = if json {
+        output.json.to_string()
+    } else {
+        output.text.clone()
+    };
+    if !line.is_empty() && !line.ends_with('\n') {
+        line.push('\n');
+    }
+    // A reader that has gone (`holdfast ls | head`) is no failure of the command.
+    let _ = std::io::stdout().write_all(line.as_bytes());
+    ExitCode::from(output.exit)
+}
+
+fn fail(error: &CommandError, json: bool) -> ExitCode {
+    if json {
+        let document = serde_json::json!({ "error": error.to_string() });
+        let _ = writeln!(std::io::stdout(), "{document}");
+    }
+    let _ = writeln!(std::io::stderr(), "holdfast: {error}");
+    ExitCode::from(1)
+}
+
+/// `10M` and the like: bytes, with decimal suffixes as the field uses them for rates.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "k" | "K" | "kB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        other => {
+            return Err(format!(
+                "`{other}` is no unit; use k, M, G, T or KiB, MiB, GiB"
+            ));
+        }
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("`{digits}` is no whole number"))?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| format!("{text} is too large"))
+}
+
+/// The clap definition, for completions and manual pages.
+pub(crate) fn definition() -> clap::Command {
+    Arguments::command()
+}
