@@ -1,1 +1,54 @@
-//! Placeholder
+//! Every key type and every cipher call of Holdfast.
+//!
+//! Nothing outside this crate names a cipher, a hash with a key, or a signature. What leaves it is
+//! either a [`Ciphertext`], a wrapped key, a public key or an id; a secret leaves only through
+//! `expose_secret`, which is easy to search for. Every byte made here is described in
+//! `docs/format/keys.md`, well enough to be read again without this code.
+//!
+//! ```text
+//! recovery code ── key pair ──unwraps──▶ user key ──▶ keyring key ──opens──▶ archive secret
+//!                                                                              │
+//!        session key ◀──unwraps── archive key pair ◀───────────────────────────┤
+//!             │                                       chunk ids, cutting, names, index, commits
+//!             └──▶ chunks
+//! ```
+//!
+//! There is no state on disk here and nothing to lose in a crash: each call is a function of its
+//! arguments and of the kernel's random generator.
+
+#![forbid(unsafe_code)]
+
+mod archive;
+mod ciphertext;
+mod commitment;
+mod derive;
+mod error;
+mod hpke_wrap;
+mod ids;
+mod log_key;
+mod recovery_code;
+mod secret;
+mod session_key;
+mod signature;
+mod user_key;
+mod xaes;
+
+pub use archive::{
+    ArchiveKeyPair, ArchivePublicKey, ArchiveSecret, ChunkIdKey, ChunkerKey, CommitKey,
+    FingerprintKey, IndexKey, NameKey, WRAPPED_SESSION_KEY_BYTES,
+};
+pub use ciphertext::{CIPHERTEXT_OVERHEAD_BYTES, Ciphertext};
+pub use error::CryptoError;
+pub use hpke_wrap::PUBLIC_KEY_BYTES;
+pub use ids::{ChunkId, ChunkKind, DeviceId, Digest, DigestBuilder, IdError};
+pub use log_key::{LogKey, WRAPPED_LOG_KEY_BYTES};
+pub use recovery_code::{
+    RecoveryCode, RecoveryCodeError, RecoveryKeyPair, RecoveryPublicKey, SLOT_BYTES,
+};
+pub use session_key::SessionKey;
+pub use signature::{DeviceSigningKey, DeviceVerifyingKey};
+pub use user_key::{KeyringKey, UserKey};
+
+/// Number of the one set of algorithms of format 1. It is part of what every chunk and every
+/// wrapped key authenticates, so that no byte made under one set is ever read under another.
+pub const SUITE: u16 = 1;

@@ -1,0 +1,67 @@
+//! The session key: encrypts the chunks of one mount.
+
+use crate::SUITE;
+use crate::ciphertext::Ciphertext;
+use crate::error::CryptoError;
+use crate::ids::{ChunkId, ChunkKind};
+use crate::secret::SecretBytes;
+use crate::xaes::Xaes;
+
+/// 256 random bits, new with every mount, stored wrapped to the archive's public key.
+pub struct SessionKey {
+    /// Kept for wrapping.
+    secret: SecretBytes,
+    cipher: Xaes,
+}
+
+impl SessionKey {
+    /// A new random key.
+    pub fn generate() -> Self {
+        Self::from_secret(SecretBytes::generate())
+    }
+
+    pub(crate) fn from_secret(secret: SecretBytes) -> Self {
+        let cipher = Xaes::new(&secret);
+        SessionKey { secret, cipher }
+    }
+
+    pub(crate) fn secret(&self) -> &SecretBytes {
+        &self.secret
+    }
+
+    /// Encrypts a chunk, compressed or not. The result does not depend on the chunk's place, so a
+    /// pack can be rewritten by somebody without keys.
+    pub fn encrypt_chunk(&self, kind: ChunkKind, id: &ChunkId, plaintext: &[u8]) -> Ciphertext {
+        self.cipher
+            .encrypt(&chunk_associated_data(kind, id), plaintext)
+    }
+
+    /// Opens a chunk: what comes out is what somebody with this key encrypted under this very id
+    /// and kind.
+    pub fn decrypt_chunk(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        stored: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        self.cipher
+            .decrypt("a chunk", &chunk_associated_data(kind, id), stored)
+    }
+}
+
+const CHUNK: &[u8; 16] = b"holdfast/1/chunk";
+
+/// `"holdfast/1/chunk" || suite u16 || kind u8 || epoch u32 || hash`: a chunk cannot be passed off
+/// as another one.
+fn chunk_associated_data(kind: ChunkKind, id: &ChunkId) -> [u8; 55] {
+    let mut associated = [0; 55];
+    associated[..16].copy_from_slice(CHUNK);
+    associated[16..18].copy_from_slice(&SUITE.to_le_bytes());
+    associated[18] = kind.to_u8();
+    associated[19..23].copy_from_slice(&id.epoch.to_le_bytes());
+    associated[23..].copy_from_slice(&id.hash);
+    associated
+}
+
+#[cfg(test)]
+mod tests;

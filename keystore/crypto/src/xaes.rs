@@ -1,0 +1,132 @@
+//! XAES-256-GCM, the extended-nonce AEAD of <https://c2sp.org/XAES-256-GCM>.
+//!
+//! The first half of a 24-byte nonce and the key give a fresh AES-256 key (NIST SP 800-108r1
+//! counter mode over AES-CMAC: two block encryptions), the second half is that key's AES-GCM
+//! nonce. With 192 random bits no counter has to survive a crash or be shared between processes:
+//! after 2⁸⁰ messages under one key a nonce has repeated with probability 2⁻³².
+//!
+//! This is the only file that names the cipher.
+
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::aes::Aes256;
+use aes_gcm::aes::cipher::BlockCipherEncrypt;
+use aes_gcm::{Aes256Gcm, Nonce, Tag};
+use zeroize::Zeroize;
+
+use crate::ciphertext::Ciphertext;
+use crate::error::CryptoError;
+use crate::secret::{SecretBytes, fill_random};
+
+pub(crate) const NONCE_BYTES: usize = 24;
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// A key ready for use: its AES key schedule and CMAC subkey are computed once, not per message.
+pub(crate) struct Xaes(Box<Schedule>);
+
+struct Schedule {
+    /// Zeroes itself (feature `zeroize` of the cipher).
+    aes: Aes256,
+    /// The CMAC subkey K1 of NIST SP 800-38B; K2 is never needed, the input is one whole block.
+    k1: [u8; 16],
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        self.k1.zeroize();
+    }
+}
+
+impl Xaes {
+    pub(crate) fn new(key: &SecretBytes) -> Self {
+        let aes = Aes256::new(key.expose().into());
+        let mut l = aes_gcm::aes::Block::default();
+        aes.encrypt_block(&mut l);
+        let k1 = double(u128::from_be_bytes(l.into())).to_be_bytes();
+        l.as_mut_slice().zeroize();
+        Xaes(Box::new(Schedule { aes, k1 }))
+    }
+
+    /// `nonce || ciphertext || tag` as a new vector of exactly that size.
+    pub(crate) fn encrypt(&self, associated: &[u8], plaintext: &[u8]) -> Ciphertext {
+        let mut out = Vec::with_capacity(NONCE_BYTES + plaintext.len() + TAG_BYTES);
+        self.encrypt_into(associated, plaintext, &mut out);
+        Ciphertext::new(out)
+    }
+
+    /// Appends `nonce || ciphertext || tag`.
+    pub(crate) fn encrypt_into(&self, associated: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
+        // Cannot repeat: 192 fresh random bits for every message, never taken from state.
+        let mut nonce = [0; NONCE_BYTES];
+        fill_random(&mut nonce);
+        self.encrypt_with_nonce(&nonce, associated, plaintext, out);
+    }
+
+    fn encrypt_with_nonce(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        associated: &[u8],
+        plaintext: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        out.reserve(NONCE_BYTES + plaintext.len() + TAG_BYTES);
+        out.extend_from_slice(nonce);
+        let start = out.len();
+        out.extend_from_slice(plaintext);
+        let (cipher, gcm_nonce) = self.subkey(nonce);
+        let tag = cipher
+            .encrypt_inout_detached(&gcm_nonce, associated, InOutBuf::from(&mut out[start..]))
+            .expect("nothing that fits in memory here comes near 64 GiB");
+        out.extend_from_slice(&tag);
+    }
+
+    /// The plaintext, in a new vector of exactly its size. No byte of it is seen unless the tag is
+    /// right.
+    pub(crate) fn decrypt(
+        &self,
+        what: &'static str,
+        associated: &[u8],
+        stored: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let malformed = CryptoError::Malformed { what };
+        let (nonce, rest) = stored.split_first_chunk().ok_or(malformed.clone())?;
+        let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(malformed)?;
+        let (cipher, gcm_nonce) = self.subkey(nonce);
+        let mut plaintext = body.to_vec();
+        cipher
+            .decrypt_inout_detached(
+                &gcm_nonce,
+                associated,
+                InOutBuf::from(plaintext.as_mut_slice()),
+                &Tag::from(*tag),
+            )
+            .map_err(|_| CryptoError::Authentication { what })?;
+        Ok(plaintext)
+    }
+
+    /// Steps 3 to 6 of the specification: the AES-256-GCM key and nonce of one message.
+    fn subkey(&self, nonce: &[u8; NONCE_BYTES]) -> (Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>) {
+        let mut key = SecretBytes::zeroed();
+        for (counter, half) in (1..).zip(key.expose_mut().chunks_exact_mut(16)) {
+            half[..4].copy_from_slice(&[0, counter, b'X', 0]);
+            half[4..].copy_from_slice(&nonce[..12]);
+            half.iter_mut()
+                .zip(self.0.k1)
+                .for_each(|(byte, k1)| *byte ^= k1);
+            self.0
+                .aes
+                .encrypt_block(half.try_into().expect("half of 32 bytes is one block"));
+        }
+        let mut gcm_nonce = Nonce::default();
+        gcm_nonce.copy_from_slice(&nonce[12..]);
+        (Aes256Gcm::new(key.expose().into()), gcm_nonce)
+    }
+}
+
+/// Multiplication by x in GF(2¹²⁸), without a branch on the secret (NIST SP 800-38B, 6.1).
+fn double(l: u128) -> u128 {
+    (l << 1) ^ (0x87 * (l >> 127))
+}
+
+#[cfg(test)]
+mod tests;
