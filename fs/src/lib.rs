@@ -3,3 +3,6 @@
 //! The modules stand in the order of a byte's route, from the kernel's request to the store.
 
 pub mod cli;
+pub mod chunk;
+pub mod compress;
+pub mod encrypt;
