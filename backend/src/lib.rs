@@ -1,1 +1,12 @@
-//! Placeholder
+//! Stores of opaque, write-once objects.
+//!
+//! Nothing in this crate can name a key, and nothing in it sees plaintext: what it stores is built
+//! from [`holdfast_crypto::Ciphertext`], wrapped keys, and clear lists of object names.
+//!
+//! The modules, in the order an object passes them: [`layout`] spells its name, [`object`] and
+//! [`pack`] build its bytes, [`store`] keeps them.
+
+pub mod layout;
+pub mod object;
+pub mod pack;
+pub mod store;
