@@ -6,3 +6,5 @@ pub mod cli;
 pub mod chunk;
 pub mod compress;
 pub mod encrypt;
+pub mod format;
+pub mod chunks;

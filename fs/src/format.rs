@@ -1,0 +1,20 @@
+//! The types that stand in an archive, and their bytes.
+//!
+//! `docs/format/` is the specification; each file here cites the page that it implements. All
+//! decoders take bytes from outside: they refuse what an encoder would not have written, never
+//! panic, and never allocate more than the input justifies. Everything is canonical:
+//! `encode(decode(bytes)) == bytes` for every input that is accepted.
+
+pub mod commit;
+pub mod entry;
+pub mod keyring;
+pub mod list;
+pub mod node;
+
+pub use commit::{Commit, CommitKind, KeptSnapshot};
+pub use entry::{
+    Attributes, Body, Entry, FileKind, FileNo, Inode, LinkedInode, ROOT_FILE, Target, Time, Xattrs,
+};
+pub use keyring::{DeviceRecord, EpochSecret, Keyring};
+pub use list::{ListRef, Piece};
+pub use node::{Totals, TreeRef};
