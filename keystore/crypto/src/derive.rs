@@ -1,6 +1,6 @@
 //! Derivation of keys from keys: HKDF-SHA256 (RFC 5869), empty salt, one label per role.
 //!
-//! The labels are part of the format. `tests/derivations.rs` freezes each of them.
+//! The labels are part of the format. The tests below freeze each of them.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -20,3 +20,6 @@ pub(crate) fn derive_into(secret: &[u8], label: &str, output: &mut [u8]) {
         .expand_multi_info(&[b"holdfast/1/", label.as_bytes()], output)
         .expect("every caller asks for less than 255 blocks");
 }
+
+#[cfg(test)]
+mod tests;

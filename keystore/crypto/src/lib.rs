@@ -17,21 +17,31 @@
 //! arguments and of the kernel's random generator.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test says what failed by failing")
+)]
 
-mod archive;
+mod ids;
+
+mod error;
+mod secret;
+
+mod derive;
+mod xaes;
+
 mod ciphertext;
 mod commitment;
-mod derive;
-mod error;
 mod hpke_wrap;
-mod ids;
-mod log_key;
+
 mod recovery_code;
-mod secret;
-mod session_key;
-mod signature;
 mod user_key;
-mod xaes;
+
+mod archive;
+mod session_key;
+
+mod log_key;
+mod signature;
 
 pub use archive::{
     ArchiveKeyPair, ArchivePublicKey, ArchiveSecret, ChunkIdKey, ChunkerKey, CommitKey,
@@ -52,3 +62,6 @@ pub use user_key::{KeyringKey, UserKey};
 /// Number of the one set of algorithms of format 1. It is part of what every chunk and every
 /// wrapped key authenticates, so that no byte made under one set is ever read under another.
 pub const SUITE: u16 = 1;
+
+#[cfg(test)]
+mod secrecy_tests;

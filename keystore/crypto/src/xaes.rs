@@ -73,7 +73,7 @@ impl Xaes {
         out.extend_from_slice(nonce);
         let start = out.len();
         out.extend_from_slice(plaintext);
-        let (cipher, gcm_nonce) = self.subkey(nonce);
+        let (cipher, gcm_nonce) = self.message_cipher(nonce);
         let tag = cipher
             .encrypt_inout_detached(&gcm_nonce, associated, InOutBuf::from(&mut out[start..]))
             .expect("nothing that fits in memory here comes near 64 GiB");
@@ -91,7 +91,7 @@ impl Xaes {
         let malformed = CryptoError::Malformed { what };
         let (nonce, rest) = stored.split_first_chunk().ok_or(malformed.clone())?;
         let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(malformed)?;
-        let (cipher, gcm_nonce) = self.subkey(nonce);
+        let (cipher, gcm_nonce) = self.message_cipher(nonce);
         let mut plaintext = body.to_vec();
         cipher
             .decrypt_inout_detached(
@@ -104,8 +104,20 @@ impl Xaes {
         Ok(plaintext)
     }
 
-    /// Steps 3 to 6 of the specification: the AES-256-GCM key and nonce of one message.
-    fn subkey(&self, nonce: &[u8; NONCE_BYTES]) -> (Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>) {
+    /// Steps 3 to 6 of the specification: AES-256-GCM with the key of one message, and its nonce.
+    fn message_cipher(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+    ) -> (Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>) {
+        let mut gcm_nonce = Nonce::default();
+        gcm_nonce.copy_from_slice(&nonce[12..]);
+        (
+            Aes256Gcm::new(self.message_key(nonce).expose().into()),
+            gcm_nonce,
+        )
+    }
+
+    fn message_key(&self, nonce: &[u8; NONCE_BYTES]) -> SecretBytes {
         let mut key = SecretBytes::zeroed();
         for (counter, half) in (1..).zip(key.expose_mut().chunks_exact_mut(16)) {
             half[..4].copy_from_slice(&[0, counter, b'X', 0]);
@@ -117,9 +129,7 @@ impl Xaes {
                 .aes
                 .encrypt_block(half.try_into().expect("half of 32 bytes is one block"));
         }
-        let mut gcm_nonce = Nonce::default();
-        gcm_nonce.copy_from_slice(&nonce[12..]);
-        (Aes256Gcm::new(key.expose().into()), gcm_nonce)
+        key
     }
 }
 
@@ -129,4 +139,4 @@ fn double(l: u128) -> u128 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
