@@ -8,3 +8,5 @@ pub mod compress;
 pub mod encrypt;
 pub mod format;
 pub mod chunks;
+pub mod filesystem;
+pub mod engine;
