@@ -17,10 +17,6 @@
 //! arguments and of the kernel's random generator.
 
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test says what failed by failing")
-)]
 
 mod ids;
 
