@@ -37,14 +37,12 @@ use crate::store::{ObjectStore, StoreError};
 mod plan;
 mod report;
 mod survey;
-#[cfg(test)]
-mod tests;
 mod undelete;
 
-pub use plan::{Judgement, judge, plan_cleaning, plan_condemning, plan_deleting};
+pub use plan::{Judgement, deletion_stages, judge, plan_cleaning, plan_condemning, plan_deleting};
 pub use report::{GcReport, Tally};
 pub use survey::{Facts, Survey};
-pub use undelete::{Lost, Selection, UndeleteError, UndeletePlan, UndeleteReport, forget, pin, plan_undelete, release, undelete};
+pub use undelete::{Lost, Selection, UndeleteError, UndeletePlan, UndeleteReport, forget, pin, plan_undelete, release, undelete, what_is_lost};
 
 /// How long a condemned object waits by default.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30 * 86_400);
@@ -178,7 +176,7 @@ async fn announce(store: &dyn ObjectStore, marks: &Marks, due: &BTreeSet<ObjectN
 /// Commits go first and are gone before anything else goes, so that a commit that stands among the
 /// forgotten ones still has its refs, and `undelete` can tell what is left of it.
 async fn delete(store: &dyn ObjectStore, names: &BTreeSet<ObjectName>) -> Result<(), StoreError> {
-    for stage in plan::deletion_stages(names) {
+    for stage in deletion_stages(names) {
         let deletes = stage.iter().map(|name| store.delete(name));
         stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE).try_collect::<()>().await?;
     }

@@ -95,7 +95,7 @@ pub fn plan_cleaning(survey: &Survey, rules: &Rules) -> Result<BTreeSet<ObjectNa
 }
 
 /// In which order to delete; each stage is complete before the next one begins.
-pub(super) fn deletion_stages(names: &BTreeSet<ObjectName>) -> [Vec<ObjectName>; 3] {
+pub fn deletion_stages(names: &BTreeSet<ObjectName>) -> [Vec<ObjectName>; 3] {
     let stage = |name: &ObjectName| match name {
         ObjectName::Commit { .. } => 0,
         ObjectName::Refs { .. } => 1,

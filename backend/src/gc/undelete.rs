@@ -95,7 +95,7 @@ pub fn plan_undelete(survey: &Survey, rules: &Rules, selection: &Selection) -> R
     let mut plan = UndeletePlan::default();
     for commit in selected {
         let verdict = match forgotten.contains(commit) {
-            true => is_lost(survey, commit),
+            true => what_is_lost(survey, commit),
             false if survey.exists(&(*commit).into()) => Some(Lost::NotForgotten),
             false => Some(Lost::Gone),
         };
@@ -107,8 +107,8 @@ pub fn plan_undelete(survey: &Survey, rules: &Rules, selection: &Selection) -> R
     Ok(plan)
 }
 
-/// Whether something that the commit needs is gone or going.
-fn is_lost(survey: &Survey, commit: &CommitName) -> Option<Lost> {
+/// Whether something that the commit needs is gone or going; `None` = it is complete and safe to keep.
+pub fn what_is_lost(survey: &Survey, commit: &CommitName) -> Option<Lost> {
     let mut needed = BTreeSet::from([ObjectName::from(*commit)]);
     let mut refs = survey.refs.of(commit.device, commit.sequence).peekable();
     if !survey.exists(&(*commit).into()) {
@@ -145,7 +145,7 @@ pub async fn undelete(
 
     let survey = Survey::take(store, rules.now).await?;
     let lost: BTreeMap<_, _> =
-        report.restorable.iter().filter_map(|commit| Some((*commit, is_lost(&survey, commit)?))).collect();
+        report.restorable.iter().filter_map(|commit| Some((*commit, what_is_lost(&survey, commit)?))).collect();
     if !lost.is_empty() {
         let release: BTreeSet<_> = lost.keys().copied().collect();
         report.restorable.retain(|commit| !release.contains(commit));

@@ -160,10 +160,7 @@ impl<'a> Reader<'a> {
 
     /// A device's id.
     pub fn device(&mut self) -> Result<DeviceId, TextError> {
-        let mut id = [0; 8];
-        let text: String = self.field("device")?;
-        hex::decode_to_slice(text, &mut id).map_err(|_| self.error("device"))?;
-        Ok(DeviceId(id))
+        self.field("device")
     }
 
     /// All following lines with this word, each read by `read`.

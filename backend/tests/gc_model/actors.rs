@@ -57,7 +57,9 @@ impl Device {
     fn next(&self, world: &mut World) -> Backup {
         match self.state.clone() {
             Backup::Begin => Backup::Knows { read_at: world.now, usable: usable(world) },
-            Backup::Knows { read_at, .. } | Backup::Placed { read_at, .. } if !is_current(world, read_at) => Backup::Begin,
+            // Between this look at the clock and the moment when the refs arrive, any time may pass: the
+            // computer may be suspended, the network may be slow.
+            Backup::Knows { read_at, .. } if !is_current(world, read_at) => Backup::Begin,
             Backup::Knows { read_at, usable } => {
                 let known = world.packs_with(CHUNK).find(|pack| usable.contains(pack));
                 let pack = known.unwrap_or_else(|| world.store_pack(&[CHUNK]));
@@ -293,7 +295,6 @@ impl Compact {
                 world.store_text(&mark, Content::Moved);
                 Compact::Moved { seen, chunks, new }
             }
-            Compact::Moved { .. } if world.has(Flaw::CompactReadsNoDeleting) => Compact::Done,
             // The new pack waited so long for its mark that a gc is about to delete it: once more.
             Compact::Moved { seen, chunks, new } => match survey.marks.named_in_deleting([&new]).is_empty() {
                 true => Compact::Done,

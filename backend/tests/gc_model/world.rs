@@ -30,7 +30,6 @@ pub enum Flaw {
     OldMarksUsed,
     UndeleteLooksOnce,
     UnseenRefsClaimed,
-    CompactReadsNoDeleting,
 }
 
 /// Who takes part, and for how long.
@@ -41,6 +40,8 @@ pub struct Scenario {
     pub b_backs_up: bool,
     pub undeletes: bool,
     pub compacts: bool,
+    /// A pack that nobody needs appears, so that gc goes on to have work.
+    pub litters: bool,
     pub end: i64,
     pub gc_runs: u8,
     pub crashes: u8,
@@ -53,6 +54,7 @@ impl Scenario {
         b_backs_up: false,
         undeletes: false,
         compacts: false,
+        litters: false,
         end: 3,
         gc_runs: 3,
         crashes: 1,
@@ -67,7 +69,7 @@ impl Scenario {
     }
 
     pub fn sleeper() -> Self {
-        Scenario { b_backs_up: true, end: 8, gc_runs: 4, crashes: 0, ..Self::NONE }
+        Scenario { b_backs_up: true, litters: true, end: 7, gc_runs: 4, crashes: 0, ..Self::NONE }
     }
 
     pub fn undelete() -> Self {
@@ -258,6 +260,9 @@ impl World {
         };
         add(Action::TimePasses, &|world| {
             world.now += 1;
+            if world.scenario.litters && world.now == 2 {
+                world.store_pack(&[]);
+            }
             world.now <= world.scenario.end
         });
         add(Action::A, &|world| Device::step(world, A));
