@@ -42,7 +42,10 @@ mod undelete;
 pub use plan::{Judgement, deletion_stages, judge, plan_cleaning, plan_condemning, plan_deleting};
 pub use report::{GcReport, Tally};
 pub use survey::{Facts, Survey};
-pub use undelete::{Lost, Selection, UndeleteError, UndeletePlan, UndeleteReport, forget, pin, plan_undelete, release, undelete, what_is_lost};
+pub use undelete::{
+    Lost, Selection, UndeleteError, UndeletePlan, UndeleteReport, forget, pin, plan_undelete,
+    release, undelete, what_is_lost,
+};
 
 /// How long a condemned object waits by default.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30 * 86_400);
@@ -69,7 +72,12 @@ pub struct Rules {
 impl Rules {
     /// The default periods.
     pub fn at(now: i64) -> Self {
-        Rules { now, grace: DEFAULT_GRACE, safety_age: DEFAULT_SAFETY_AGE, clock_tolerance: DEFAULT_CLOCK_TOLERANCE }
+        Rules {
+            now,
+            grace: DEFAULT_GRACE,
+            safety_age: DEFAULT_SAFETY_AGE,
+            clock_tolerance: DEFAULT_CLOCK_TOLERANCE,
+        }
     }
 }
 
@@ -95,7 +103,9 @@ pub enum GcError {
     #[error("the needs of a kept commit are not known, so nothing is deleted: {0}")]
     Refs(#[from] RefsError),
     /// A commit is missing and no forgotten mark says why.
-    #[error("commit {sequence} of device {device} is missing and was never forgotten: it is lost or the listing is stale; nothing is deleted")]
+    #[error(
+        "commit {sequence} of device {device} is missing and was never forgotten: it is lost or the listing is stale; nothing is deleted"
+    )]
     Gap {
         /// The device.
         device: holdfast_crypto::DeviceId,
@@ -109,7 +119,9 @@ pub enum GcError {
         commit: CommitName,
     },
     /// Something was stored in the future.
-    #[error("{name} has the time {time}, but it is now {now}: a clock is wrong, so nothing is deleted")]
+    #[error(
+        "{name} has the time {time}, but it is now {now}: a clock is wrong, so nothing is deleted"
+    )]
     ImplausibleTime {
         /// The object.
         name: ObjectName,
@@ -119,7 +131,9 @@ pub enum GcError {
         now: i64,
     },
     /// Our own mark does not show in a listing.
-    #[error("{mark} was stored but is not listed: the listing is stale, so nothing is deleted; try again later")]
+    #[error(
+        "{mark} was stored but is not listed: the listing is stale, so nothing is deleted; try again later"
+    )]
     StaleListing {
         /// The mark.
         mark: ObjectName,
@@ -127,7 +141,11 @@ pub enum GcError {
 }
 
 /// Runs gc once: deletes what is due, then condemns what nobody needs.
-pub async fn collect(store: &dyn ObjectStore, rules: &Rules, run: Run) -> Result<GcReport, GcError> {
+pub async fn collect(
+    store: &dyn ObjectStore,
+    rules: &Rules,
+    run: Run,
+) -> Result<GcReport, GcError> {
     let mut survey = Survey::take(store, rules.now).await?;
     let due = plan_deleting(&survey, rules)?;
     let mut deleted = due.clone();
@@ -147,7 +165,11 @@ pub async fn collect(store: &dyn ObjectStore, rules: &Rules, run: Run) -> Result
     report.cleaned_marks = past.len() as u64;
     if run == Run::Real {
         if !condemned.is_empty() {
-            let mark = Condemned { n: survey.marks.next_condemned_n(), time: rules.now, names: condemned };
+            let mark = Condemned {
+                n: survey.marks.next_condemned_n(),
+                time: rules.now,
+                names: condemned,
+            };
             store.put_new(&mark.to_object()).await?;
         }
         delete(store, &past).await?;
@@ -157,8 +179,18 @@ pub async fn collect(store: &dyn ObjectStore, rules: &Rules, run: Run) -> Result
 
 /// Stores the deleting mark, and makes sure that it is visible and that the clocks agree. Without the
 /// latter a clock that is a month ahead would skip the whole grace period.
-async fn announce(store: &dyn ObjectStore, marks: &Marks, due: &BTreeSet<ObjectName>, rules: &Rules) -> Result<(), GcError> {
-    let mark = Deleting { n: marks.next_deleting_n(), time: rules.now, names: due.clone() }.to_object();
+async fn announce(
+    store: &dyn ObjectStore,
+    marks: &Marks,
+    due: &BTreeSet<ObjectName>,
+    rules: &Rules,
+) -> Result<(), GcError> {
+    let mark = Deleting {
+        n: marks.next_deleting_n(),
+        time: rules.now,
+        names: due.clone(),
+    }
+    .to_object();
     store.put_new(&mark).await?;
     let listed = store.list(Folder::Deleting).await?;
     let Some(found) = listed.into_iter().find(|listed| listed.name == mark.name()) else {
@@ -167,7 +199,11 @@ async fn announce(store: &dyn ObjectStore, marks: &Marks, due: &BTreeSet<ObjectN
     let tolerance = crate::marks::seconds(rules.clock_tolerance);
     match found.stored_at.map(crate::marks::unix_seconds) {
         Some(time) if time.abs_diff(rules.now) > tolerance.unsigned_abs() => {
-            Err(GcError::ImplausibleTime { name: mark.name(), time, now: rules.now })
+            Err(GcError::ImplausibleTime {
+                name: mark.name(),
+                time,
+                now: rules.now,
+            })
         }
         _ => Ok(()),
     }
@@ -178,7 +214,10 @@ async fn announce(store: &dyn ObjectStore, marks: &Marks, due: &BTreeSet<ObjectN
 async fn delete(store: &dyn ObjectStore, names: &BTreeSet<ObjectName>) -> Result<(), StoreError> {
     for stage in deletion_stages(names) {
         let deletes = stage.iter().map(|name| store.delete(name));
-        stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE).try_collect::<()>().await?;
+        stream::iter(deletes)
+            .buffer_unordered(DELETES_AT_ONCE)
+            .try_collect::<()>()
+            .await?;
     }
     Ok(())
 }

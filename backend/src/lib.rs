@@ -12,8 +12,9 @@ pub mod layout;
 pub mod object;
 pub mod pack;
 pub mod store;
-pub mod refs;
-pub mod marks;
-pub mod retention;
+
 pub mod gc;
+pub mod marks;
+pub mod refs;
+pub mod retention;
 pub mod scrub;

@@ -46,7 +46,9 @@ pub enum MarksError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A text object that this program cannot read.
-    #[error("{name} cannot be read, so nothing is deleted; `holdfast scrub` says whether it is damaged")]
+    #[error(
+        "{name} cannot be read, so nothing is deleted; `holdfast scrub` says whether it is damaged"
+    )]
     Unreadable {
         /// The object.
         name: ObjectName,
@@ -54,7 +56,9 @@ pub enum MarksError {
         source: TextError,
     },
     /// Marks are numbered without gaps; one is missing.
-    #[error("{folder} has no number {n} although it has a higher one: a mark is lost or the listing is stale")]
+    #[error(
+        "{folder} has no number {n} although it has a higher one: a mark is lost or the listing is stale"
+    )]
     Gap {
         /// Where.
         folder: Folder,
@@ -113,8 +117,16 @@ impl Marks {
     /// Reads all marks. `now` is remembered as the time of reading.
     pub async fn read(store: &dyn ObjectStore, now: i64) -> Result<Self, MarksError> {
         let texts = MarkTexts {
-            pins: load(store, Folder::Pins).await?.into_iter().map(first).collect(),
-            forgotten: load(store, Folder::Forgotten).await?.into_iter().map(first).collect(),
+            pins: load(store, Folder::Pins)
+                .await?
+                .into_iter()
+                .map(first)
+                .collect(),
+            forgotten: load(store, Folder::Forgotten)
+                .await?
+                .into_iter()
+                .map(first)
+                .collect(),
             // The later one of the mark's own time and the store's: a clock that was behind when the
             // mark was written must not shorten the grace period.
             condemned: load(store, Folder::Condemned)
@@ -125,8 +137,16 @@ impl Marks {
                     (mark, since)
                 })
                 .collect(),
-            deleting: load(store, Folder::Deleting).await?.into_iter().map(first).collect(),
-            moved: load(store, Folder::Moved).await?.into_iter().map(first).collect(),
+            deleting: load(store, Folder::Deleting)
+                .await?
+                .into_iter()
+                .map(first)
+                .collect(),
+            moved: load(store, Folder::Moved)
+                .await?
+                .into_iter()
+                .map(first)
+                .collect(),
         };
         Self::from_texts(texts, now)
     }
@@ -145,19 +165,39 @@ impl Marks {
                 condemned_times.entry(*name).or_default().insert(*since);
             }
         }
-        let moved_away = texts.moved.iter().flat_map(|mark| mark.moves.keys().copied()).collect();
+        let moved_away = texts
+            .moved
+            .iter()
+            .flat_map(|mark| mark.moves.keys().copied())
+            .collect();
         Ok(Marks {
             read_at: now,
             decided: decide_pins(&texts.pins),
-            forgotten_commits: texts.forgotten.iter().flat_map(|mark| mark.commits.iter().copied()).collect(),
+            forgotten_commits: texts
+                .forgotten
+                .iter()
+                .flat_map(|mark| mark.commits.iter().copied())
+                .collect(),
             condemned_times,
-            in_deleting: texts.deleting.iter().flat_map(|mark| mark.names.iter().copied()).collect(),
+            in_deleting: texts
+                .deleting
+                .iter()
+                .flat_map(|mark| mark.names.iter().copied())
+                .collect(),
             moved_away,
             spared: BTreeSet::new(),
             pins: texts.pins,
             forgotten: texts.forgotten,
-            condemned: texts.condemned.into_iter().map(|(mark, _)| (mark.to_object().name(), mark)).collect(),
-            deleting: texts.deleting.into_iter().map(|mark| (mark.to_object().name(), mark)).collect(),
+            condemned: texts
+                .condemned
+                .into_iter()
+                .map(|(mark, _)| (mark.to_object().name(), mark))
+                .collect(),
+            deleting: texts
+                .deleting
+                .into_iter()
+                .map(|mark| (mark.to_object().name(), mark))
+                .collect(),
             moved: texts.moved,
         })
     }
@@ -181,8 +221,15 @@ impl Marks {
     }
 
     /// Those of `names` that a gc may be deleting now.
-    pub fn named_in_deleting<'a>(&self, names: impl IntoIterator<Item = &'a ObjectName>) -> BTreeSet<ObjectName> {
-        names.into_iter().filter(|name| self.in_deleting.contains(name)).copied().collect()
+    pub fn named_in_deleting<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a ObjectName>,
+    ) -> BTreeSet<ObjectName> {
+        names
+            .into_iter()
+            .filter(|name| self.in_deleting.contains(name))
+            .copied()
+            .collect()
     }
 
     /// Whether the commit is given up (a pin may keep it nevertheless).
@@ -202,12 +249,19 @@ impl Marks {
 
     /// The commits that a pin keeps.
     pub fn pinned_commits(&self) -> impl Iterator<Item = &CommitName> {
-        self.decided.iter().filter(|(_, pin)| **pin == Pin::Kept).map(|(commit, _)| commit)
+        self.decided
+            .iter()
+            .filter(|(_, pin)| **pin == Pin::Kept)
+            .map(|(commit, _)| commit)
     }
 
     /// Since when the object is condemned, counting only marks from `floor` on.
     pub fn condemned_since(&self, name: &ObjectName, floor: i64) -> Option<i64> {
-        self.condemned_times.get(name)?.range(floor..).next().copied()
+        self.condemned_times
+            .get(name)?
+            .range(floor..)
+            .next()
+            .copied()
     }
 
     /// The condemned marks and the names of their objects.
@@ -275,7 +329,10 @@ fn next(numbers: impl Iterator<Item = u64>) -> u64 {
 /// Numbers begin with 1 and leave none out; two devices may have taken the same one.
 fn no_gap(folder: Folder, numbers: impl Iterator<Item = u64>) -> Result<(), MarksError> {
     let present: BTreeSet<u64> = numbers.filter(|n| *n > 0).collect();
-    match (1..).zip(&present).find(|(expected, found)| expected != *found) {
+    match (1..)
+        .zip(&present)
+        .find(|(expected, found)| expected != *found)
+    {
         Some((n, _)) => Err(MarksError::Gap { folder, n }),
         None => Ok(()),
     }
@@ -286,7 +343,9 @@ fn decide_pins(sorted: &[Pins]) -> BTreeMap<CommitName, Pin> {
     let mut decided: BTreeMap<CommitName, (u64, Pin)> = BTreeMap::new();
     for mark in sorted {
         for commit in &mark.release {
-            let kept_by_equal = decided.get(commit).is_some_and(|(n, pin)| *n == mark.n && *pin == Pin::Kept);
+            let kept_by_equal = decided
+                .get(commit)
+                .is_some_and(|(n, pin)| *n == mark.n && *pin == Pin::Kept);
             if !kept_by_equal {
                 decided.insert(*commit, (mark.n, Pin::Released { time: mark.time }));
             }
@@ -295,29 +354,46 @@ fn decide_pins(sorted: &[Pins]) -> BTreeMap<CommitName, Pin> {
             decided.insert(*commit, (mark.n, Pin::Kept));
         }
     }
-    decided.into_iter().map(|(commit, (_, pin))| (commit, pin)).collect()
+    decided
+        .into_iter()
+        .map(|(commit, (_, pin))| (commit, pin))
+        .collect()
 }
 
 /// Loads every text object of a folder, with the time at which the store received it.
-pub(crate) async fn load<T: Text + Send>(store: &dyn ObjectStore, folder: Folder) -> Result<Vec<(T, Option<i64>)>, MarksError> {
+pub(crate) async fn load<T: Text + Send>(
+    store: &dyn ObjectStore,
+    folder: Folder,
+) -> Result<Vec<(T, Option<i64>)>, MarksError> {
     let listed = store.list(folder).await?;
     let loads = listed.into_iter().map(|listed| async move {
         let bytes = match store.get(&listed.name).await {
             Ok(bytes) => bytes,
             // Condemned and deleting marks are cleaned when they are long past; see `gc::plan_cleaning`.
-            Err(error) if error.kind() == StoreErrorKind::NotFound && is_cleaned(folder) => return Ok(None),
+            Err(error) if error.kind() == StoreErrorKind::NotFound && is_cleaned(folder) => {
+                return Ok(None);
+            }
             Err(error) => return Err(MarksError::Store(error)),
         };
         let text = T::from_object(&listed.name, &bytes);
-        let text = text.map_err(|source| MarksError::Unreadable { name: listed.name, source })?;
+        let text = text.map_err(|source| MarksError::Unreadable {
+            name: listed.name,
+            source,
+        })?;
         Ok(Some((text, listed.stored_at.map(unix_seconds))))
     });
-    let loaded: Vec<Option<_>> = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE).try_collect().await?;
+    let loaded: Vec<Option<_>> = stream::iter(loads)
+        .buffer_unordered(LOADS_AT_ONCE)
+        .try_collect()
+        .await?;
     Ok(loaded.into_iter().flatten().collect())
 }
 
 fn is_cleaned(folder: Folder) -> bool {
-    matches!(folder, Folder::Condemned | Folder::Deleting | Folder::Refs(_))
+    matches!(
+        folder,
+        Folder::Condemned | Folder::Deleting | Folder::Refs(_)
+    )
 }
 
 /// A store's time as times are counted here.

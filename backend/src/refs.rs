@@ -45,7 +45,13 @@ pub struct Refs {
 impl Refs {
     /// Refs that name everything.
     pub fn full(device: DeviceId, sequence: u64, needed: BTreeSet<ObjectName>) -> Self {
-        Refs { device, sequence, base: None, add: needed, drop: BTreeSet::new() }
+        Refs {
+            device,
+            sequence,
+            base: None,
+            add: needed,
+            drop: BTreeSet::new(),
+        }
     }
 
     /// Refs that name the difference to earlier ones, whose resolved names are `before`.
@@ -58,30 +64,52 @@ impl Refs {
     ) -> Self {
         let add = needed.difference(before).copied().collect();
         let drop = before.difference(needed).copied().collect();
-        Refs { device, sequence, base: Some(base), add, drop }
+        Refs {
+            device,
+            sequence,
+            base: Some(base),
+            add,
+            drop,
+        }
     }
 
     /// Refs that replace these ones, of the same sequence, before the commit is stored.
     pub fn replacing(&self, drop: BTreeSet<ObjectName>, add: BTreeSet<ObjectName>) -> Self {
         let base = Some(self.to_object().name());
-        Refs { device: self.device, sequence: self.sequence, base, add, drop }
+        Refs {
+            device: self.device,
+            sequence: self.sequence,
+            base,
+            add,
+            drop,
+        }
     }
 
     /// The refs that these ones replace.
     fn replaces(&self) -> Option<ObjectName> {
-        self.base.filter(|base| matches!(base, ObjectName::Refs { sequence, .. } if *sequence == self.sequence))
+        self.base.filter(
+            |base| matches!(base, ObjectName::Refs { sequence, .. } if *sequence == self.sequence),
+        )
     }
 }
 
 fn needed_name(argument: &str) -> Option<ObjectName> {
-    argument.parse().ok().filter(|name| matches!(name, ObjectName::Pack(_) | ObjectName::Index(_) | ObjectName::Key(_)))
+    argument.parse().ok().filter(|name| {
+        matches!(
+            name,
+            ObjectName::Pack(_) | ObjectName::Index(_) | ObjectName::Key(_)
+        )
+    })
 }
 
 impl Text for Refs {
     const KIND: &'static str = "refs";
 
     fn placement(&self) -> TextPlacement {
-        TextPlacement::Refs { device: self.device, sequence: self.sequence }
+        TextPlacement::Refs {
+            device: self.device,
+            sequence: self.sequence,
+        }
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -100,9 +128,10 @@ impl Text for Refs {
         let sequence = reader.number("sequence")?;
         let base = match reader.optional("base") {
             None => None,
-            Some(argument) => Some(base_name(argument, device, sequence).ok_or_else(|| {
-                reader.error("earlier refs of the same device")
-            })?),
+            Some(argument) => Some(
+                base_name(argument, device, sequence)
+                    .ok_or_else(|| reader.error("earlier refs of the same device"))?,
+            ),
         };
         let refs = Refs {
             device,
@@ -121,7 +150,14 @@ impl Text for Refs {
 
 fn base_name(argument: &str, device: DeviceId, sequence: u64) -> Option<ObjectName> {
     let name = argument.parse().ok()?;
-    let ObjectName::Refs { device: of, sequence: earlier, .. } = name else { return None };
+    let ObjectName::Refs {
+        device: of,
+        sequence: earlier,
+        ..
+    } = name
+    else {
+        return None;
+    };
     (of == device && earlier <= sequence).then_some(name)
 }
 
@@ -153,7 +189,10 @@ pub struct RefsTable {
 
 impl FromIterator<Refs> for RefsTable {
     fn from_iter<I: IntoIterator<Item = Refs>>(texts: I) -> Self {
-        let texts: BTreeMap<_, _> = texts.into_iter().map(|refs| (refs.to_object().name(), refs)).collect();
+        let texts: BTreeMap<_, _> = texts
+            .into_iter()
+            .map(|refs| (refs.to_object().name(), refs))
+            .collect();
         let replaced = texts.values().filter_map(Refs::replaces).collect();
         RefsTable { texts, replaced }
     }
@@ -161,7 +200,10 @@ impl FromIterator<Refs> for RefsTable {
 
 impl RefsTable {
     /// Loads refs: `Folder::Refs` of one device, or of all.
-    pub async fn load(store: &dyn ObjectStore, device: Option<DeviceId>) -> Result<Self, MarksError> {
+    pub async fn load(
+        store: &dyn ObjectStore,
+        device: Option<DeviceId>,
+    ) -> Result<Self, MarksError> {
         let texts: Vec<(Refs, _)> = marks::load(store, Folder::Refs(device)).await?;
         Ok(texts.into_iter().map(|(refs, _)| refs).collect())
     }
@@ -175,8 +217,19 @@ impl RefsTable {
     pub fn of(&self, device: DeviceId, sequence: u64) -> impl Iterator<Item = ObjectName> {
         let lowest = holdfast_crypto::Digest([0; 32]);
         let highest = holdfast_crypto::Digest([0xff; 32]);
-        let range = ObjectName::Refs { device, sequence, digest: lowest }..=ObjectName::Refs { device, sequence, digest: highest };
-        self.texts.range(range).map(|(name, _)| *name).filter(|name| !self.replaced.contains(name))
+        let range = ObjectName::Refs {
+            device,
+            sequence,
+            digest: lowest,
+        }..=ObjectName::Refs {
+            device,
+            sequence,
+            digest: highest,
+        };
+        self.texts
+            .range(range)
+            .map(|(name, _)| *name)
+            .filter(|name| !self.replaced.contains(name))
     }
 
     /// Whether other refs of the same sequence replace these ones.

@@ -50,7 +50,9 @@ pub enum Keep {
 
 /// A text that is no [`Keep`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no retention rule: write a count (24), a span (36h, 7d, 8w, 1y), `all` or `none`")]
+#[error(
+    "{text:?} is no retention rule: write a count (24), a span (36h, 7d, 8w, 1y), `all` or `none`"
+)]
 pub struct KeepParseError {
     /// What was given.
     pub text: String,
@@ -61,7 +63,9 @@ impl FromStr for Keep {
 
     /// `24` (buckets), `36h`, `7d`, `8w`, `1y` (spans), `all`, `none`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || KeepParseError { text: text.to_owned() };
+        let error = || KeepParseError {
+            text: text.to_owned(),
+        };
         match text {
             "all" => return Ok(Keep::Forever),
             "none" | "0" => return Ok(Keep::Nothing),
@@ -223,7 +227,9 @@ pub struct Retention<Id> {
 
 /// Commits whose times cannot be right: nothing should be forgotten before a person has looked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{count} commits have implausible times, so nothing is forgotten; look at them with `holdfast snapshots`")]
+#[error(
+    "{count} commits have implausible times, so nothing is forgotten; look at them with `holdfast snapshots`"
+)]
 pub struct ImplausibleTimes {
     /// How many.
     pub count: usize,
@@ -242,7 +248,11 @@ impl<Id> Retention<Id> {
 
     /// Passes the answer on only if every time is plausible.
     pub fn refuse_implausible(self) -> Result<Self, ImplausibleTimes> {
-        let count = self.decisions.iter().filter(|decision| decision.reasons.contains(&Reason::ImplausibleTime)).count();
+        let count = self
+            .decisions
+            .iter()
+            .filter(|decision| decision.reasons.contains(&Reason::ImplausibleTime))
+            .count();
         match count {
             0 => Ok(self),
             count => Err(ImplausibleTimes { count }),
@@ -268,11 +278,17 @@ pub fn decide<Id: Clone>(policy: &Policy, now: i64, candidates: &[Candidate<Id>]
         newest.insert(Reason::Newest);
     }
 
-    let plausible: Vec<usize> = (0..candidates.len()).filter(|&index| !implausible[index]).collect();
+    let plausible: Vec<usize> = (0..candidates.len())
+        .filter(|&index| !implausible[index])
+        .collect();
     for &index in plausible.iter().rev().take(policy.last as usize) {
         reasons[index].insert(Reason::Last);
     }
-    let newest_time = plausible.iter().map(|&index| times[index]).max().unwrap_or(now);
+    let newest_time = plausible
+        .iter()
+        .map(|&index| times[index])
+        .max()
+        .unwrap_or(now);
     for &index in &plausible {
         if newest_time.saturating_sub(times[index]) <= policy.all_within_seconds {
             reasons[index].insert(Reason::AllWithin);
@@ -285,18 +301,36 @@ pub fn decide<Id: Clone>(policy: &Policy, now: i64, candidates: &[Candidate<Id>]
     }
 
     let decisions = candidates.iter().zip(reasons);
-    let decisions = decisions.map(|(candidate, reasons)| Decision { id: candidate.id.clone(), time: candidate.time, reasons });
-    Retention { decisions: decisions.collect() }
+    let decisions = decisions.map(|(candidate, reasons)| Decision {
+        id: candidate.id.clone(),
+        time: candidate.time,
+        reasons,
+    });
+    Retention {
+        decisions: decisions.collect(),
+    }
 }
 
 /// The first commit of each bucket that the rule reaches.
-fn first_of_each(keep: Keep, bucket: Bucket, newest_time: i64, plausible: &[usize], times: &[i64]) -> Vec<usize> {
+fn first_of_each(
+    keep: Keep,
+    bucket: Bucket,
+    newest_time: i64,
+    plausible: &[usize],
+    times: &[i64],
+) -> Vec<usize> {
     let mut seen = BTreeSet::new();
-    let mut firsts: Vec<usize> = plausible.iter().copied().filter(|&index| seen.insert(bucket.of(times[index]))).collect();
+    let mut firsts: Vec<usize> = plausible
+        .iter()
+        .copied()
+        .filter(|&index| seen.insert(bucket.of(times[index])))
+        .collect();
     match keep {
         Keep::Nothing => firsts.clear(),
         Keep::Forever => {}
-        Keep::WithinSeconds(span) => firsts.retain(|&index| newest_time.saturating_sub(times[index]) <= span),
+        Keep::WithinSeconds(span) => {
+            firsts.retain(|&index| newest_time.saturating_sub(times[index]) <= span)
+        }
         Keep::Newest(count) => {
             firsts.sort_by_key(|&index| std::cmp::Reverse(bucket.of(times[index])));
             firsts.truncate(count as usize);

@@ -19,7 +19,6 @@ use crate::object::{Header, ObjectKind};
 use crate::refs::Refs;
 use crate::store::{Listed, ObjectStore, StoreError, StoreErrorKind};
 
-
 /// How to scrub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -87,7 +86,10 @@ fn names<S: Serializer>(names: &BTreeSet<ObjectName>, serializer: S) -> Result<S
     serializer.collect_seq(names.iter().map(ObjectName::to_string))
 }
 
-fn names_to_faults<S: Serializer>(faults: &BTreeMap<ObjectName, Fault>, serializer: S) -> Result<S::Ok, S::Error> {
+fn names_to_faults<S: Serializer>(
+    faults: &BTreeMap<ObjectName, Fault>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(faults.iter().map(|(name, fault)| (name.to_string(), fault)))
 }
 
@@ -109,7 +111,9 @@ pub async fn scrub(
         ..Progress::default()
     };
     let mut report = ScrubReport::default();
-    let checks = listed.iter().map(|listed| async move { (listed, check(store, listed).await) });
+    let checks = listed
+        .iter()
+        .map(|listed| async move { (listed, check(store, listed).await) });
     let mut checks = stream::iter(checks).buffer_unordered(options.at_once.max(1));
     while let Some((listed, fault)) = checks.next().await {
         checked.objects += 1;
@@ -141,7 +145,11 @@ async fn check(store: &dyn ObjectStore, listed: &Listed) -> Option<Fault> {
         }
     };
     if bytes.len() as u64 != listed.size {
-        return Some(Fault::Damaged(format!("{} bytes are listed, {} came", listed.size, bytes.len())));
+        return Some(Fault::Damaged(format!(
+            "{} bytes are listed, {} came",
+            listed.size,
+            bytes.len()
+        )));
     }
     // A pack may be 32 MiB; it was hashed by `get` in one go and is dropped here.
     shape(&listed.name, &bytes).err().map(Fault::Malformed)
@@ -149,8 +157,13 @@ async fn check(store: &dyn ObjectStore, listed: &Listed) -> Option<Fault> {
 
 /// Whether the bytes are what belongs into the name's folder.
 fn shape(name: &ObjectName, bytes: &[u8]) -> Result<(), String> {
-    let text = |result: Result<(), crate::marks::TextError>| result.map_err(|error| error.to_string());
-    let binary = |kind| Header::parse(kind, bytes).map(drop).map_err(|error| error.to_string());
+    let text =
+        |result: Result<(), crate::marks::TextError>| result.map_err(|error| error.to_string());
+    let binary = |kind| {
+        Header::parse(kind, bytes)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
     match name {
         ObjectName::Pack(_) => binary(ObjectKind::Pack),
         ObjectName::Index(_) => binary(ObjectKind::Index),
@@ -166,12 +179,24 @@ fn shape(name: &ObjectName, bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-async fn find_missing(store: &dyn ObjectStore, rules: &Rules, report: &mut ScrubReport) -> Result<(), GcError> {
+async fn find_missing(
+    store: &dyn ObjectStore,
+    rules: &Rules,
+    report: &mut ScrubReport,
+) -> Result<(), GcError> {
     let survey = Survey::take(store, rules.now).await?;
     let judgement = judge(&survey, rules)?;
     let listed = survey.objects.keys().copied();
-    report.unreferenced = listed.filter(|name| !judgement.needed.contains(name)).collect();
-    report.missing = judgement.needed.into_iter().filter(|name| !survey.exists(name)).collect();
-    report.missing.extend(judgement.lost_pins.into_iter().map(ObjectName::from));
+    report.unreferenced = listed
+        .filter(|name| !judgement.needed.contains(name))
+        .collect();
+    report.missing = judgement
+        .needed
+        .into_iter()
+        .filter(|name| !survey.exists(name))
+        .collect();
+    report
+        .missing
+        .extend(judgement.lost_pins.into_iter().map(ObjectName::from));
     Ok(())
 }

@@ -31,26 +31,52 @@ pub fn judge(survey: &Survey, rules: &Rules) -> Result<Judgement, GcError> {
         newest || !survey.marks.is_forgotten(commit) || survey.marks.pin(commit) == Pin::Kept
     });
     for commit in &kept {
-        if survey.refs.of(commit.device, commit.sequence).next().is_none() {
+        if survey
+            .refs
+            .of(commit.device, commit.sequence)
+            .next()
+            .is_none()
+        {
             return Err(GcError::CommitWithoutRefs { commit: *commit });
         }
     }
 
     let pinned: BTreeSet<CommitName> = survey.marks.pinned_commits().copied().collect();
-    let lost_pins: BTreeSet<CommitName> = pinned.into_iter().filter(|commit| !survey.exists(&(*commit).into())).collect();
-    let protected: BTreeSet<_> = kept.iter().chain(&lost_pins).map(|commit| (commit.device, commit.sequence)).collect();
+    let lost_pins: BTreeSet<CommitName> = pinned
+        .into_iter()
+        .filter(|commit| !survey.exists(&(*commit).into()))
+        .collect();
+    let protected: BTreeSet<_> = kept
+        .iter()
+        .chain(&lost_pins)
+        .map(|commit| (commit.device, commit.sequence))
+        .collect();
 
     let mut needed: BTreeSet<ObjectName> = kept.iter().map(|commit| (*commit).into()).collect();
     for name in survey.refs.texts().keys() {
-        let ObjectName::Refs { device, sequence, .. } = *name else { continue };
+        let ObjectName::Refs {
+            device, sequence, ..
+        } = *name
+        else {
+            continue;
+        };
         let is_live = protected.contains(&(device, sequence))
             || chains.is_under_way(device, sequence)
             || is_young(survey, name, rules);
         if is_live && !is_superseded(survey, name) {
-            needed.extend(survey.refs.needs(name, survey.marks.moved(), |new| survey.exists(new))?);
+            needed.extend(
+                survey
+                    .refs
+                    .needs(name, survey.marks.moved(), |new| survey.exists(new))?,
+            );
         }
     }
-    Ok(Judgement { kept, forgotten, needed, lost_pins })
+    Ok(Judgement {
+        kept,
+        forgotten,
+        needed,
+        lost_pins,
+    })
 }
 
 /// What is to be condemned: old enough, needed by nobody, and not condemned yet.
@@ -84,14 +110,26 @@ pub fn plan_cleaning(survey: &Survey, rules: &Rules) -> Result<BTreeSet<ObjectNa
     let judgement = judge(survey, rules)?;
     let is_past = |time: i64| time.saturating_add(2 * seconds(rules.grace)) <= rules.now;
     let is_settled = |name: &ObjectName| !survey.exists(name) || judgement.needed.contains(name);
-    let newest_condemned = survey.marks.condemned().iter().map(|(_, mark)| mark.n).max();
+    let newest_condemned = survey
+        .marks
+        .condemned()
+        .iter()
+        .map(|(_, mark)| mark.n)
+        .max();
     let newest_deleting = survey.marks.deleting().iter().map(|(_, mark)| mark.n).max();
 
     let condemned = survey.marks.condemned().iter().filter(|(_, mark)| {
         is_past(mark.time) && mark.names.iter().all(is_settled) && Some(mark.n) != newest_condemned
     });
-    let deleting = survey.marks.deleting().iter().filter(|(_, mark)| is_past(mark.time) && Some(mark.n) != newest_deleting);
-    Ok(condemned.map(|(name, _)| *name).chain(deleting.map(|(name, _)| *name)).collect())
+    let deleting = survey
+        .marks
+        .deleting()
+        .iter()
+        .filter(|(_, mark)| is_past(mark.time) && Some(mark.n) != newest_deleting);
+    Ok(condemned
+        .map(|(name, _)| *name)
+        .chain(deleting.map(|(name, _)| *name))
+        .collect())
 }
 
 /// In which order to delete; each stage is complete before the next one begins.
@@ -101,7 +139,13 @@ pub fn deletion_stages(names: &BTreeSet<ObjectName>) -> [Vec<ObjectName>; 3] {
         ObjectName::Refs { .. } => 1,
         _ => 2,
     };
-    [0, 1, 2].map(|wanted| names.iter().copied().filter(|name| stage(name) == wanted).collect())
+    [0, 1, 2].map(|wanted| {
+        names
+            .iter()
+            .copied()
+            .filter(|name| stage(name) == wanted)
+            .collect()
+    })
 }
 
 /// Since when the object is condemned. For a commit that was pinned and released, marks from before
@@ -115,14 +159,23 @@ fn condemned_since(survey: &Survey, name: &ObjectName) -> Option<i64> {
 }
 
 fn is_due(survey: &Survey, name: &ObjectName, rules: &Rules) -> bool {
-    condemned_since(survey, name).is_some_and(|since| since.saturating_add(seconds(rules.grace)) <= rules.now)
+    condemned_since(survey, name)
+        .is_some_and(|since| since.saturating_add(seconds(rules.grace)) <= rules.now)
 }
 
 /// What the forgotten commits need that are not due. Their refs may be damaged or have lost a base (a gc
 /// died while it deleted): then what is left of them counts, since nobody relies on it.
-fn needed_by_waiting(survey: &Survey, judgement: &Judgement, rules: &Rules) -> BTreeSet<ObjectName> {
+fn needed_by_waiting(
+    survey: &Survey,
+    judgement: &Judgement,
+    rules: &Rules,
+) -> BTreeSet<ObjectName> {
     let mut needed = BTreeSet::new();
-    for commit in judgement.forgotten.iter().filter(|commit| !is_due(survey, &(**commit).into(), rules)) {
+    for commit in judgement
+        .forgotten
+        .iter()
+        .filter(|commit| !is_due(survey, &(**commit).into(), rules))
+    {
         needed.insert((*commit).into());
         for refs in survey.refs.of(commit.device, commit.sequence) {
             needed.insert(refs);
@@ -132,30 +185,54 @@ fn needed_by_waiting(survey: &Survey, judgement: &Judgement, rules: &Rules) -> B
     needed
 }
 
-pub(super) fn needs_of(survey: &Survey, refs: &ObjectName) -> Result<BTreeSet<ObjectName>, RefsError> {
-    survey.refs.needs(refs, survey.marks.moved(), |new| survey.exists(new))
+pub(super) fn needs_of(
+    survey: &Survey,
+    refs: &ObjectName,
+) -> Result<BTreeSet<ObjectName>, RefsError> {
+    survey
+        .refs
+        .needs(refs, survey.marks.moved(), |new| survey.exists(new))
 }
 
 /// Replaced by later refs of the same sequence. In a fork the replaced ones may be the other commit's,
 /// so there they count.
 fn is_superseded(survey: &Survey, name: &ObjectName) -> bool {
-    let ObjectName::Refs { device, sequence, .. } = *name else { return false };
-    let commits = survey.commits().filter(|commit| (commit.device, commit.sequence) == (device, sequence)).count();
+    let ObjectName::Refs {
+        device, sequence, ..
+    } = *name
+    else {
+        return false;
+    };
+    let commits = survey
+        .commits()
+        .filter(|commit| (commit.device, commit.sequence) == (device, sequence))
+        .count();
     survey.refs.is_replaced(name) && commits < 2
 }
 
 /// Too new to be condemned; an unknown age counts as new.
 fn is_young(survey: &Survey, name: &ObjectName, rules: &Rules) -> bool {
     let stored_at = survey.objects.get(name).and_then(|facts| facts.stored_at);
-    stored_at.is_none_or(|stored_at| stored_at.saturating_add(seconds(rules.safety_age)) > rules.now)
+    stored_at
+        .is_none_or(|stored_at| stored_at.saturating_add(seconds(rules.safety_age)) > rules.now)
 }
 
 /// Nothing may come from the future: then ages mean nothing.
 fn check_times(survey: &Survey, rules: &Rules) -> Result<(), GcError> {
     let latest = rules.now.saturating_add(seconds(rules.clock_tolerance));
-    let stored = survey.objects.iter().filter_map(|(name, facts)| Some((*name, facts.stored_at?)));
-    match stored.chain(survey.marks.latest_time()).find(|(_, time)| *time > latest) {
-        Some((name, time)) => Err(GcError::ImplausibleTime { name, time, now: rules.now }),
+    let stored = survey
+        .objects
+        .iter()
+        .filter_map(|(name, facts)| Some((*name, facts.stored_at?)));
+    match stored
+        .chain(survey.marks.latest_time())
+        .find(|(_, time)| *time > latest)
+    {
+        Some((name, time)) => Err(GcError::ImplausibleTime {
+            name,
+            time,
+            now: rules.now,
+        }),
         None => Ok(()),
     }
 }
@@ -172,16 +249,25 @@ impl Chains {
         let mut explained: BTreeMap<DeviceId, BTreeSet<u64>> = BTreeMap::new();
         let mut newest = BTreeMap::new();
         for commit in survey.commits() {
-            explained.entry(commit.device).or_default().insert(commit.sequence);
+            explained
+                .entry(commit.device)
+                .or_default()
+                .insert(commit.sequence);
             let newest = newest.entry(commit.device).or_insert(commit.sequence);
             *newest = commit.sequence.max(*newest);
         }
         for commit in survey.marks.forgotten_commits() {
-            explained.entry(commit.device).or_default().insert(commit.sequence);
+            explained
+                .entry(commit.device)
+                .or_default()
+                .insert(commit.sequence);
         }
         let mut under_way: BTreeMap<DeviceId, BTreeSet<u64>> = BTreeMap::new();
         for name in survey.refs.texts().keys() {
-            if let ObjectName::Refs { device, sequence, .. } = *name {
+            if let ObjectName::Refs {
+                device, sequence, ..
+            } = *name
+            {
                 under_way.entry(device).or_default().insert(sequence);
             }
         }
@@ -189,15 +275,30 @@ impl Chains {
             let explained = explained.entry(device).or_default();
             // Only the highest one can be a backup under way.
             let highest = sequences.last().copied();
-            explained.extend(highest.filter(|highest| newest.get(&device).is_none_or(|newest| highest > newest)));
-            if let Some(sequence) = sequences.into_iter().find(|sequence| !explained.contains(sequence)) {
+            explained.extend(
+                highest.filter(|highest| newest.get(&device).is_none_or(|newest| highest > newest)),
+            );
+            if let Some(sequence) = sequences
+                .into_iter()
+                .find(|sequence| !explained.contains(sequence))
+            {
                 return Err(GcError::Gap { device, sequence });
             }
         }
         for (device, sequences) in &explained {
-            let first = sequences.first().copied().unwrap_or(FIRST_SEQUENCE).min(FIRST_SEQUENCE);
-            if let Some((sequence, _)) = (first..).zip(sequences).find(|(expected, found)| expected != *found) {
-                return Err(GcError::Gap { device: *device, sequence });
+            let first = sequences
+                .first()
+                .copied()
+                .unwrap_or(FIRST_SEQUENCE)
+                .min(FIRST_SEQUENCE);
+            if let Some((sequence, _)) = (first..)
+                .zip(sequences)
+                .find(|(expected, found)| expected != *found)
+            {
+                return Err(GcError::Gap {
+                    device: *device,
+                    sequence,
+                });
             }
         }
         Ok(Chains { newest })

@@ -19,7 +19,9 @@ pub struct Tally {
 
 impl Tally {
     pub(super) fn of<'a>(survey: &Survey, names: impl IntoIterator<Item = &'a ObjectName>) -> Self {
-        let facts = names.into_iter().filter_map(|name| survey.objects.get(name));
+        let facts = names
+            .into_iter()
+            .filter_map(|name| survey.objects.get(name));
         facts.fold(Tally::default(), |tally, facts| Tally {
             objects: tally.objects + 1,
             bytes: tally.bytes.saturating_add(facts.size),
@@ -55,15 +57,34 @@ pub struct GcReport {
 }
 
 impl GcReport {
-    pub(super) fn new(survey: &Survey, rules: &Rules, run: Run, deleted: &BTreeSet<ObjectName>) -> Result<Self, GcError> {
+    pub(super) fn new(
+        survey: &Survey,
+        rules: &Rules,
+        run: Run,
+        deleted: &BTreeSet<ObjectName>,
+    ) -> Result<Self, GcError> {
         let judgement = judge(survey, rules)?;
-        let is_condemned = |name: &&ObjectName| survey.marks.condemned_since(name, i64::MIN).is_some();
-        let (spared, rest): (Vec<&ObjectName>, Vec<_>) =
-            survey.objects.keys().filter(is_condemned).partition(|name| judgement.needed.contains(name));
-        let waiting: Vec<_> = rest.into_iter().filter(|name| !deleted.contains(name)).collect();
-        let since = waiting.iter().filter_map(|name| survey.marks.condemned_since(name, i64::MIN));
-        let next_due = since.min().map(|since| since.saturating_add(seconds(rules.grace)));
-        let remaining = judgement.forgotten.iter().filter(|commit| !deleted.contains(&(**commit).into()));
+        let is_condemned =
+            |name: &&ObjectName| survey.marks.condemned_since(name, i64::MIN).is_some();
+        let (spared, rest): (Vec<&ObjectName>, Vec<_>) = survey
+            .objects
+            .keys()
+            .filter(is_condemned)
+            .partition(|name| judgement.needed.contains(name));
+        let waiting: Vec<_> = rest
+            .into_iter()
+            .filter(|name| !deleted.contains(name))
+            .collect();
+        let since = waiting
+            .iter()
+            .filter_map(|name| survey.marks.condemned_since(name, i64::MIN));
+        let next_due = since
+            .min()
+            .map(|since| since.saturating_add(seconds(rules.grace)));
+        let remaining = judgement
+            .forgotten
+            .iter()
+            .filter(|commit| !deleted.contains(&(**commit).into()));
         Ok(GcReport {
             dry_run: run == Run::Dry,
             kept_commits: judgement.kept.len() as u64,

@@ -37,16 +37,29 @@ impl Survey {
     /// is not applied.
     pub async fn take(store: &dyn ObjectStore, now: i64) -> Result<Self, GcError> {
         let mut objects = BTreeMap::new();
-        for folder in [Folder::Packs, Folder::Index, Folder::Keys, Folder::Commits(None), Folder::Refs(None)] {
+        for folder in [
+            Folder::Packs,
+            Folder::Index,
+            Folder::Keys,
+            Folder::Commits(None),
+            Folder::Refs(None),
+        ] {
             for listed in store.list(folder).await? {
                 debug_assert!(is_collectable(&listed.name));
-                let facts = Facts { size: listed.size, stored_at: listed.stored_at.map(unix_seconds) };
+                let facts = Facts {
+                    size: listed.size,
+                    stored_at: listed.stored_at.map(unix_seconds),
+                };
                 objects.insert(listed.name, facts);
             }
         }
         let refs = RefsTable::load(store, None).await?;
         let marks = Marks::read(store, now).await?;
-        Ok(Survey { objects, refs, marks })
+        Ok(Survey {
+            objects,
+            refs,
+            marks,
+        })
     }
 
     /// Whether the object was listed.
@@ -56,13 +69,18 @@ impl Survey {
 
     /// The commits that were listed.
     pub fn commits(&self) -> impl Iterator<Item = crate::marks::CommitName> {
-        self.objects.keys().filter_map(|name| (*name).try_into().ok())
+        self.objects
+            .keys()
+            .filter_map(|name| (*name).try_into().ok())
     }
 
     /// Takes out what was deleted since.
     pub(super) fn forget(&mut self, deleted: &BTreeSet<ObjectName>) {
         self.objects.retain(|name, _| !deleted.contains(name));
         let texts = self.refs.texts().iter();
-        self.refs = texts.filter(|(name, _)| !deleted.contains(name)).map(|(_, refs)| refs.clone()).collect();
+        self.refs = texts
+            .filter(|(name, _)| !deleted.contains(name))
+            .map(|(_, refs)| refs.clone())
+            .collect();
     }
 }

@@ -69,7 +69,10 @@ pub struct UndeletePlan {
 /// What undelete did.
 pub type UndeleteReport = UndeletePlan;
 
-fn as_list<S: serde::Serializer>(lost: &BTreeMap<CommitName, Lost>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_list<S: serde::Serializer>(
+    lost: &BTreeMap<CommitName, Lost>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(lost)
 }
 
@@ -85,7 +88,11 @@ pub enum UndeleteError {
 }
 
 /// Decides about each selected commit.
-pub fn plan_undelete(survey: &Survey, rules: &Rules, selection: &Selection) -> Result<UndeletePlan, GcError> {
+pub fn plan_undelete(
+    survey: &Survey,
+    rules: &Rules,
+    selection: &Selection,
+) -> Result<UndeletePlan, GcError> {
     let forgotten = judge(survey, rules)?.forgotten;
     let selected = match selection {
         // Forgotten and gone ones would only be noise here: they are gone for long.
@@ -141,15 +148,34 @@ pub async fn undelete(
     if report.restorable.is_empty() {
         return Ok(report);
     }
-    store_pins(store, &survey.marks, device, rules.now, report.restorable.clone(), BTreeSet::new()).await?;
+    store_pins(
+        store,
+        &survey.marks,
+        device,
+        rules.now,
+        report.restorable.clone(),
+        BTreeSet::new(),
+    )
+    .await?;
 
     let survey = Survey::take(store, rules.now).await?;
-    let lost: BTreeMap<_, _> =
-        report.restorable.iter().filter_map(|commit| Some((*commit, what_is_lost(&survey, commit)?))).collect();
+    let lost: BTreeMap<_, _> = report
+        .restorable
+        .iter()
+        .filter_map(|commit| Some((*commit, what_is_lost(&survey, commit)?)))
+        .collect();
     if !lost.is_empty() {
         let release: BTreeSet<_> = lost.keys().copied().collect();
         report.restorable.retain(|commit| !release.contains(commit));
-        store_pins(store, &survey.marks, device, rules.now, BTreeSet::new(), release).await?;
+        store_pins(
+            store,
+            &survey.marks,
+            device,
+            rules.now,
+            BTreeSet::new(),
+            release,
+        )
+        .await?;
         report.lost.extend(lost);
     }
     Ok(report)
@@ -157,13 +183,23 @@ pub async fn undelete(
 
 /// Keeps commits by name, in the name of `device`. For commits that are not forgotten; forgotten ones are
 /// taken back with [`undelete`].
-pub async fn pin(store: &dyn ObjectStore, device: DeviceId, now: i64, commits: BTreeSet<CommitName>) -> Result<(), MarksError> {
+pub async fn pin(
+    store: &dyn ObjectStore,
+    device: DeviceId,
+    now: i64,
+    commits: BTreeSet<CommitName>,
+) -> Result<(), MarksError> {
     let marks = Marks::read(store, now).await?;
     Ok(store_pins(store, &marks, device, now, commits, BTreeSet::new()).await?)
 }
 
 /// Ends keeping commits by name.
-pub async fn release(store: &dyn ObjectStore, device: DeviceId, now: i64, commits: BTreeSet<CommitName>) -> Result<(), MarksError> {
+pub async fn release(
+    store: &dyn ObjectStore,
+    device: DeviceId,
+    now: i64,
+    commits: BTreeSet<CommitName>,
+) -> Result<(), MarksError> {
     let marks = Marks::read(store, now).await?;
     Ok(store_pins(store, &marks, device, now, BTreeSet::new(), commits).await?)
 }
@@ -176,15 +212,31 @@ async fn store_pins(
     keep: BTreeSet<CommitName>,
     release: BTreeSet<CommitName>,
 ) -> Result<(), StoreError> {
-    let pins = Pins { device, n: marks.next_pins_n(), time: now, keep, release };
+    let pins = Pins {
+        device,
+        n: marks.next_pins_n(),
+        time: now,
+        keep,
+        release,
+    };
     store.put_new(&pins.to_object()).await.map(drop)
 }
 
 /// Gives commits up, in the name of `device`. A pin still keeps what it names, and the newest commit of a
 /// device stays in any case.
-pub async fn forget(store: &dyn ObjectStore, device: DeviceId, now: i64, commits: BTreeSet<CommitName>) -> Result<(), MarksError> {
+pub async fn forget(
+    store: &dyn ObjectStore,
+    device: DeviceId,
+    now: i64,
+    commits: BTreeSet<CommitName>,
+) -> Result<(), MarksError> {
     let marks = Marks::read(store, now).await?;
-    let mark = Forgotten { device, n: marks.next_forgotten_n(), time: now, commits };
+    let mark = Forgotten {
+        device,
+        n: marks.next_forgotten_n(),
+        time: now,
+        commits,
+    };
     store.put_new(&mark.to_object()).await?;
     Ok(())
 }

@@ -31,15 +31,33 @@ impl TryFrom<ObjectName> for CommitName {
 
     fn try_from(name: ObjectName) -> Result<Self, NotACommit> {
         match name {
-            ObjectName::Commit { device, sequence, digest } => Ok(CommitName { device, sequence, digest }),
+            ObjectName::Commit {
+                device,
+                sequence,
+                digest,
+            } => Ok(CommitName {
+                device,
+                sequence,
+                digest,
+            }),
             other => Err(NotACommit(other)),
         }
     }
 }
 
 impl From<CommitName> for ObjectName {
-    fn from(CommitName { device, sequence, digest }: CommitName) -> ObjectName {
-        ObjectName::Commit { device, sequence, digest }
+    fn from(
+        CommitName {
+            device,
+            sequence,
+            digest,
+        }: CommitName,
+    ) -> ObjectName {
+        ObjectName::Commit {
+            device,
+            sequence,
+            digest,
+        }
     }
 }
 
@@ -66,7 +84,10 @@ fn collectable(argument: &str) -> Option<ObjectName> {
 
 pub(crate) fn is_collectable(name: &ObjectName) -> bool {
     use ObjectName::{Commit, Index, Key, Pack, Refs};
-    matches!(name, Pack(_) | Index(_) | Key(_) | Refs { .. } | Commit { .. })
+    matches!(
+        name,
+        Pack(_) | Index(_) | Key(_) | Refs { .. } | Commit { .. }
+    )
 }
 
 /// `pins/<device>/<n>-…`: commits kept by name.
@@ -88,7 +109,10 @@ impl Text for Pins {
     const KIND: &'static str = "pins";
 
     fn placement(&self) -> TextPlacement {
-        TextPlacement::Pin { device: self.device, n: self.n }
+        TextPlacement::Pin {
+            device: self.device,
+            n: self.n,
+        }
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -129,7 +153,10 @@ impl Text for Forgotten {
     const KIND: &'static str = "forgotten";
 
     fn placement(&self) -> TextPlacement {
-        TextPlacement::Forgotten { device: self.device, n: self.n }
+        TextPlacement::Forgotten {
+            device: self.device,
+            n: self.n,
+        }
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -226,11 +253,17 @@ pub struct Moved {
 }
 
 fn refs(argument: &str) -> Option<ObjectName> {
-    argument.parse().ok().filter(|name| matches!(name, ObjectName::Refs { .. }))
+    argument
+        .parse()
+        .ok()
+        .filter(|name| matches!(name, ObjectName::Refs { .. }))
 }
 
 fn pack_or_index(argument: &str) -> Option<ObjectName> {
-    argument.parse().ok().filter(|name| matches!(name, ObjectName::Pack(_) | ObjectName::Index(_)))
+    argument
+        .parse()
+        .ok()
+        .filter(|name| matches!(name, ObjectName::Pack(_) | ObjectName::Index(_)))
 }
 
 fn one_move(argument: &str) -> Option<(ObjectName, BTreeSet<ObjectName>)> {
@@ -244,7 +277,10 @@ impl Text for Moved {
     const KIND: &'static str = "moved";
 
     fn placement(&self) -> TextPlacement {
-        TextPlacement::Moved { device: self.device, n: self.n }
+        TextPlacement::Moved {
+            device: self.device,
+            n: self.n,
+        }
     }
 
     fn write(&self, writer: &mut Writer) {
@@ -252,11 +288,14 @@ impl Text for Moved {
         writer.number("number", self.n);
         writer.line("time", self.time);
         writer.section("seen", &self.seen);
-        writer.section("move", self.moves.iter().map(|(old, new)| {
-            let sorted: BTreeSet<String> = new.iter().map(ObjectName::to_string).collect();
-            let sorted: Vec<String> = sorted.into_iter().collect();
-            format!("{old} {}", sorted.join(" "))
-        }));
+        writer.section(
+            "move",
+            self.moves.iter().map(|(old, new)| {
+                let sorted: BTreeSet<String> = new.iter().map(ObjectName::to_string).collect();
+                let sorted: Vec<String> = sorted.into_iter().collect();
+                format!("{old} {}", sorted.join(" "))
+            }),
+        );
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, TextError> {
@@ -265,7 +304,10 @@ impl Text for Moved {
             n: reader.number("number")?,
             time: reader.field("time")?,
             seen: reader.section("seen", "the name of refs", refs)?,
-            moves: reader.section("move", "an old name and its new ones", one_move)?.into_iter().collect(),
+            moves: reader
+                .section("move", "an old name and its new ones", one_move)?
+                .into_iter()
+                .collect(),
         };
         reader.end()?;
         Ok(moved)

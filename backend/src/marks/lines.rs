@@ -69,9 +69,14 @@ pub trait Text: Sized {
     /// Reads a text; what is accepted encodes to the same bytes.
     fn decode(bytes: &[u8]) -> Result<Self, TextError> {
         let text = std::str::from_utf8(bytes).map_err(|_| TextError::NotText)?;
-        let mut reader = Reader { lines: text.lines(), number: 0 };
+        let mut reader = Reader {
+            lines: text.lines(),
+            number: 0,
+        };
         let first = reader.next_line();
-        if first.and_then(|line| line.strip_prefix("holdfast ")?.strip_suffix(" 1")) != Some(Self::KIND) {
+        if first.and_then(|line| line.strip_prefix("holdfast ")?.strip_suffix(" 1"))
+            != Some(Self::KIND)
+        {
             return Err(TextError::WrongKind { kind: Self::KIND });
         }
         let value = Self::read(&mut reader)?;
@@ -114,7 +119,10 @@ impl Writer {
 
     /// One line for each argument, sorted by their bytes.
     pub fn section(&mut self, word: &str, arguments: impl IntoIterator<Item = impl Display>) {
-        let sorted: BTreeSet<String> = arguments.into_iter().map(|argument| argument.to_string()).collect();
+        let sorted: BTreeSet<String> = arguments
+            .into_iter()
+            .map(|argument| argument.to_string())
+            .collect();
         for argument in sorted {
             self.line(word, argument);
         }
@@ -143,19 +151,29 @@ impl<'a> Reader<'a> {
 
     /// The error for the line that was read last.
     pub fn error(&self, expected: &'static str) -> TextError {
-        TextError::Line { number: self.number, expected }
+        TextError::Line {
+            number: self.number,
+            expected,
+        }
     }
 
     /// The argument of a line that must be there.
     pub fn field<T: FromStr>(&mut self, word: &'static str) -> Result<T, TextError> {
-        let argument = self.optional(word).ok_or(TextError::Line { number: self.number + 1, expected: word })?;
+        let argument = self.optional(word).ok_or(TextError::Line {
+            number: self.number + 1,
+            expected: word,
+        })?;
         argument.parse().map_err(|_| self.error(word))
     }
 
     /// A running number that a name can carry.
     pub fn number(&mut self, word: &'static str) -> Result<u64, TextError> {
         let number = self.field(word)?;
-        if number > MAX_NUMBER { Err(self.error(word)) } else { Ok(number) }
+        if number > MAX_NUMBER {
+            Err(self.error(word))
+        } else {
+            Ok(number)
+        }
     }
 
     /// A device's id.

@@ -7,7 +7,11 @@ use crate::object::TextPlacement;
 const DEVICE: DeviceId = DeviceId([0x11; 8]);
 
 fn commit(sequence: u64) -> CommitName {
-    CommitName { device: DEVICE, sequence, digest: Digest([sequence as u8; 32]) }
+    CommitName {
+        device: DEVICE,
+        sequence,
+        digest: Digest([sequence as u8; 32]),
+    }
 }
 
 fn pack(number: u8) -> ObjectName {
@@ -16,11 +20,23 @@ fn pack(number: u8) -> ObjectName {
 
 fn pins(n: u64, keep: &[u64], release: &[u64]) -> Pins {
     let set = |sequences: &[u64]| sequences.iter().map(|sequence| commit(*sequence)).collect();
-    Pins { device: DEVICE, n, time: n as i64, keep: set(keep), release: set(release) }
+    Pins {
+        device: DEVICE,
+        n,
+        time: n as i64,
+        keep: set(keep),
+        release: set(release),
+    }
 }
 
 fn with_pins(pins: impl IntoIterator<Item = Pins>) -> Result<Marks, MarksError> {
-    Marks::from_texts(MarkTexts { pins: pins.into_iter().collect(), ..MarkTexts::default() }, 0)
+    Marks::from_texts(
+        MarkTexts {
+            pins: pins.into_iter().collect(),
+            ..MarkTexts::default()
+        },
+        0,
+    )
 }
 
 #[test]
@@ -41,8 +57,15 @@ fn marks_are_these_lines() {
         device: DEVICE,
         n: 1,
         time: -5,
-        seen: BTreeSet::from([ObjectName::Refs { device: DEVICE, sequence: 7, digest: Digest([0x77; 32]) }]),
-        moves: BTreeMap::from([(pack(0xaa), BTreeSet::from([pack(0xbb), ObjectName::Index(Digest([0xcc; 32]))]))]),
+        seen: BTreeSet::from([ObjectName::Refs {
+            device: DEVICE,
+            sequence: 7,
+            digest: Digest([0x77; 32]),
+        }]),
+        moves: BTreeMap::from([(
+            pack(0xaa),
+            BTreeSet::from([pack(0xbb), ObjectName::Index(Digest([0xcc; 32]))]),
+        )]),
     };
     assert_eq!(
         moved.encode(),
@@ -55,10 +78,18 @@ fn marks_are_these_lines() {
             sha("b")
         )
     );
-    let condemned = Condemned { n: 2, time: 9, names: BTreeSet::from([pack(0xaa), ObjectName::Key(Digest([0xdd; 32]))]) };
+    let condemned = Condemned {
+        n: 2,
+        time: 9,
+        names: BTreeSet::from([pack(0xaa), ObjectName::Key(Digest([0xdd; 32]))]),
+    };
     assert_eq!(
         condemned.encode(),
-        format!("holdfast condemned 1\nnumber 0000000002\ntime 9\ncondemn keys/{}\ncondemn packs/{}\n", sha("d"), sha("a"))
+        format!(
+            "holdfast condemned 1\nnumber 0000000002\ntime 9\ncondemn keys/{}\ncondemn packs/{}\n",
+            sha("d"),
+            sha("a")
+        )
     );
 }
 
@@ -76,20 +107,33 @@ fn there_is_one_form_only() {
         text.replace("number 0000000003", "number 3"),
         text.replace("number 0000000003", "number 99999999999"),
         text.replace("keep commits", "keep  commits"),
-        text.replace(lines[4], "swap").replace(lines[5], lines[4]).replace("swap", lines[5]),
+        text.replace(lines[4], "swap")
+            .replace(lines[5], lines[4])
+            .replace("swap", lines[5]),
         text.replace("device 11", "device AA"),
     ];
     for wrong in wrong {
         assert!(Pins::decode(wrong.as_bytes()).is_err(), "{wrong}");
     }
-    assert_eq!(Pins::decode(b"holdfast pins 2\n"), Err(TextError::WrongKind { kind: "pins" }));
+    assert_eq!(
+        Pins::decode(b"holdfast pins 2\n"),
+        Err(TextError::WrongKind { kind: "pins" })
+    );
     assert_eq!(Pins::decode(&[0xff]), Err(TextError::NotText));
 }
 
 #[test]
 fn a_mark_cannot_condemn_a_keyring_or_a_mark() {
-    for name in ["keyring/0000000001-", "pins/1111111111111111/0000000001-", "condemned/0000000001-", "deleting/0000000001-"] {
-        let text = format!("holdfast deleting 1\nnumber 0000000001\ntime 0\ndelete {name}{}\n", "a".repeat(64));
+    for name in [
+        "keyring/0000000001-",
+        "pins/1111111111111111/0000000001-",
+        "condemned/0000000001-",
+        "deleting/0000000001-",
+    ] {
+        let text = format!(
+            "holdfast deleting 1\nnumber 0000000001\ntime 0\ndelete {name}{}\n",
+            "a".repeat(64)
+        );
         assert!(Deleting::decode(text.as_bytes()).is_err(), "{name}");
     }
 }
@@ -98,10 +142,21 @@ fn a_mark_cannot_condemn_a_keyring_or_a_mark() {
 fn a_text_belongs_under_its_own_name_only() {
     let object = pins(3, &[1], &[]).to_object();
     assert!(Pins::from_object(&object.name(), object.bytes()).is_ok());
-    let ObjectName::Pin { device, digest, .. } = object.name() else { panic!("not a pin") };
-    let raised = ObjectName::Pin { device, n: 9, digest };
+    let ObjectName::Pin { device, digest, .. } = object.name() else {
+        panic!("not a pin")
+    };
+    let raised = ObjectName::Pin {
+        device,
+        n: 9,
+        digest,
+    };
     let error = Pins::from_object(&raised, object.bytes());
-    assert_eq!(error, Err(TextError::WrongName { belongs: object.name() }));
+    assert_eq!(
+        error,
+        Err(TextError::WrongName {
+            belongs: object.name()
+        })
+    );
 }
 
 #[test]
@@ -117,8 +172,14 @@ fn the_higher_number_decides_about_a_pin() {
 fn between_equal_numbers_keeping_decides() {
     let other = DeviceId([0x22; 8]);
     for (keeper, releaser) in [(DEVICE, other), (other, DEVICE)] {
-        let keep = Pins { device: keeper, ..pins(1, &[1], &[]) };
-        let release = Pins { device: releaser, ..pins(1, &[], &[1]) };
+        let keep = Pins {
+            device: keeper,
+            ..pins(1, &[1], &[])
+        };
+        let release = Pins {
+            device: releaser,
+            ..pins(1, &[], &[1])
+        };
         let marks = with_pins([keep, release]).expect("no gap");
         assert_eq!(marks.pin(&commit(1)), Pin::Kept);
     }
@@ -127,7 +188,16 @@ fn between_equal_numbers_keeping_decides() {
 #[test]
 fn a_missing_number_is_noticed() {
     let error = with_pins([pins(1, &[], &[]), pins(3, &[], &[])]).expect_err("2 is missing");
-    assert!(matches!(error, MarksError::Gap { folder: Folder::Pins, n: 2 }), "{error}");
+    assert!(
+        matches!(
+            error,
+            MarksError::Gap {
+                folder: Folder::Pins,
+                n: 2
+            }
+        ),
+        "{error}"
+    );
     assert!(with_pins([pins(2, &[], &[])]).is_err());
 }
 
@@ -137,19 +207,37 @@ fn a_device_relies_on_marks_for_half_the_grace_period() {
     let grace = Duration::from_secs(100);
     assert!(marks.is_current(1000, grace) && marks.is_current(1050, grace));
     assert!(!marks.is_current(1051, grace));
-    assert!(!marks.is_current(999, grace), "a clock that was set back proves nothing");
+    assert!(
+        !marks.is_current(999, grace),
+        "a clock that was set back proves nothing"
+    );
 }
 
 #[test]
 fn spared_objects_are_condemned_no_longer_but_may_still_be_in_deletion() {
-    let condemned = Condemned { n: 1, time: 1, names: BTreeSet::from([pack(1), pack(2), pack(3)]) };
-    let deleting = Deleting { n: 1, time: 2, names: BTreeSet::from([pack(2)]) };
-    let texts = MarkTexts { condemned: vec![(condemned, 1)], deleting: vec![deleting], ..MarkTexts::default() };
+    let condemned = Condemned {
+        n: 1,
+        time: 1,
+        names: BTreeSet::from([pack(1), pack(2), pack(3)]),
+    };
+    let deleting = Deleting {
+        n: 1,
+        time: 2,
+        names: BTreeSet::from([pack(2)]),
+    };
+    let texts = MarkTexts {
+        condemned: vec![(condemned, 1)],
+        deleting: vec![deleting],
+        ..MarkTexts::default()
+    };
     let mut marks = Marks::from_texts(texts, 3).expect("no gap");
     marks.spare([pack(1), pack(2)]);
     let is_condemned = [1, 2, 3, 4].map(|number| marks.is_condemned(&pack(number)));
     assert_eq!(is_condemned, [false, true, true, false]);
-    assert_eq!(marks.named_in_deleting(&[pack(1), pack(2)]), BTreeSet::from([pack(2)]));
+    assert_eq!(
+        marks.named_in_deleting(&[pack(1), pack(2)]),
+        BTreeSet::from([pack(2)])
+    );
 }
 
 fn any_digest() -> impl Strategy<Value = Digest> {
@@ -157,12 +245,23 @@ fn any_digest() -> impl Strategy<Value = Digest> {
 }
 
 fn any_commit() -> impl Strategy<Value = CommitName> {
-    (any::<[u8; 8]>(), 0..=crate::layout::MAX_NUMBER, any_digest())
-        .prop_map(|(device, sequence, digest)| CommitName { device: DeviceId(device), sequence, digest })
+    (
+        any::<[u8; 8]>(),
+        0..=crate::layout::MAX_NUMBER,
+        any_digest(),
+    )
+        .prop_map(|(device, sequence, digest)| CommitName {
+            device: DeviceId(device),
+            sequence,
+            digest,
+        })
 }
 
 fn any_data() -> impl Strategy<Value = ObjectName> {
-    prop_oneof![any_digest().prop_map(ObjectName::Pack), any_digest().prop_map(ObjectName::Index)]
+    prop_oneof![
+        any_digest().prop_map(ObjectName::Pack),
+        any_digest().prop_map(ObjectName::Index)
+    ]
 }
 
 prop_compose! {
@@ -182,9 +281,11 @@ prop_compose! {
 }
 
 fn any_line() -> impl Strategy<Value = String> {
-    const WORD: &str = "(device|number|time|keep|release|forget|condemn|delete|seen|move|base|add|drop|sequence)";
+    const WORD: &str =
+        "(device|number|time|keep|release|forget|condemn|delete|seen|move|base|add|drop|sequence)";
     const NAME: &str = "(packs|index|keys|refs|commits|keyring)(/1{16})?/([0-9]{10}-)?[0-9a-f]{64}";
-    let regex = |pattern: String| prop::string::string_regex(&pattern).expect("a regular expression");
+    let regex =
+        |pattern: String| prop::string::string_regex(&pattern).expect("a regular expression");
     prop_oneof![
         regex(format!("{WORD} {NAME}")),
         regex(format!("{WORD} {NAME} {NAME}")),
@@ -196,10 +297,25 @@ fn any_line() -> impl Strategy<Value = String> {
 
 /// Behind the right first lines hostile ones get further.
 fn any_beginning() -> impl Strategy<Value = String> {
-    let kind = prop::sample::select(vec!["pins", "forgotten", "condemned", "deleting", "moved", "refs"]);
+    let kind = prop::sample::select(vec![
+        "pins",
+        "forgotten",
+        "condemned",
+        "deleting",
+        "moved",
+        "refs",
+    ]);
     (kind, any::<bool>()).prop_map(|(kind, has_device)| {
-        let device = if has_device { "device 1111111111111111\n" } else { "" };
-        let number = if kind == "refs" { "sequence 0000000001\n" } else { "number 0000000001\ntime 1\n" };
+        let device = if has_device {
+            "device 1111111111111111\n"
+        } else {
+            ""
+        };
+        let number = if kind == "refs" {
+            "sequence 0000000001\n"
+        } else {
+            "number 0000000001\ntime 1\n"
+        };
         format!("holdfast {kind} 1\n{device}{number}")
     })
 }

@@ -19,12 +19,22 @@ fn name(refs: &Refs) -> ObjectName {
 
 fn moved(n: u64, seen: &[&Refs], old: u8, new: &[u8]) -> Moved {
     let seen = seen.iter().map(|refs| name(refs)).collect();
-    Moved { device: DEVICE, n, time: 0, seen, moves: BTreeMap::from([(pack(old), packs(new))]) }
+    Moved {
+        device: DEVICE,
+        n,
+        time: 0,
+        seen,
+        moves: BTreeMap::from([(pack(old), packs(new))]),
+    }
 }
 
 #[test]
 fn refs_are_these_lines() {
-    let full = Refs::full(DEVICE, 12, BTreeSet::from([pack(0xaa), ObjectName::Key(Digest([0xbb; 32]))]));
+    let full = Refs::full(
+        DEVICE,
+        12,
+        BTreeSet::from([pack(0xaa), ObjectName::Key(Digest([0xbb; 32]))]),
+    );
     assert_eq!(
         full.encode(),
         format!(
@@ -34,18 +44,31 @@ fn refs_are_these_lines() {
         )
     );
     let change = Refs::change(DEVICE, 13, name(&full), &full.add, &packs(&[0xcc]));
-    let expected = format!("sequence 0000000013\nbase {}\nadd packs/{}\ndrop keys/", name(&full), "c".repeat(64));
+    let expected = format!(
+        "sequence 0000000013\nbase {}\nadd packs/{}\ndrop keys/",
+        name(&full),
+        "c".repeat(64)
+    );
     assert!(change.encode().contains(&expected), "{}", change.encode());
 }
 
 #[test]
 fn a_base_is_earlier_refs_of_the_same_device() {
     let full = Refs::full(DEVICE, 12, packs(&[1]));
-    let later = Refs { sequence: 11, ..Refs::change(DEVICE, 13, name(&full), &full.add, &packs(&[2])) };
+    let later = Refs {
+        sequence: 11,
+        ..Refs::change(DEVICE, 13, name(&full), &full.add, &packs(&[2]))
+    };
     assert!(Refs::decode(later.encode().as_bytes()).is_err());
-    let foreign = Refs { device: DeviceId([0x22; 8]), ..later };
+    let foreign = Refs {
+        device: DeviceId([0x22; 8]),
+        ..later
+    };
     assert!(Refs::decode(foreign.encode().as_bytes()).is_err());
-    let full_that_drops = Refs { drop: packs(&[3]), ..full };
+    let full_that_drops = Refs {
+        drop: packs(&[3]),
+        ..full
+    };
     assert!(Refs::decode(full_that_drops.encode().as_bytes()).is_err());
 }
 
@@ -54,13 +77,22 @@ fn a_chain_is_resolved_from_its_full_refs_on() {
     let first = Refs::full(DEVICE, 1, packs(&[1, 2]));
     let second = Refs::change(DEVICE, 2, name(&first), &packs(&[1, 2]), &packs(&[2, 3]));
     let third = Refs::change(DEVICE, 3, name(&second), &packs(&[2, 3]), &packs(&[1, 3]));
-    let table: RefsTable = [first.clone(), second.clone(), third.clone()].into_iter().collect();
+    let table: RefsTable = [first.clone(), second.clone(), third.clone()]
+        .into_iter()
+        .collect();
     assert_eq!(table.resolve(&name(&third)), Ok(packs(&[1, 3])));
     let needs = table.needs(&name(&third), &[], |_| true).expect("complete");
-    assert!([&first, &second, &third].iter().all(|refs| needs.contains(&name(refs))));
+    assert!(
+        [&first, &second, &third]
+            .iter()
+            .all(|refs| needs.contains(&name(refs)))
+    );
 
     let broken: RefsTable = [first, third.clone()].into_iter().collect();
-    let error = RefsError::MissingBase { refs: name(&third), base: name(&second) };
+    let error = RefsError::MissingBase {
+        refs: name(&third),
+        base: name(&second),
+    };
     assert_eq!(broken.resolve(&name(&third)), Err(error));
 }
 
@@ -69,11 +101,20 @@ fn a_chain_without_end_is_refused() {
     let mut chain = vec![Refs::full(DEVICE, 1, packs(&[1]))];
     for sequence in 2..300 {
         let base = name(&chain[chain.len() - 1]);
-        chain.push(Refs::change(DEVICE, sequence, base, &packs(&[1]), &packs(&[1])));
+        chain.push(Refs::change(
+            DEVICE,
+            sequence,
+            base,
+            &packs(&[1]),
+            &packs(&[1]),
+        ));
     }
     let last = name(&chain[chain.len() - 1]);
     let table: RefsTable = chain.into_iter().collect();
-    assert_eq!(table.resolve(&last), Err(RefsError::ChainTooLong { refs: last }));
+    assert_eq!(
+        table.resolve(&last),
+        Err(RefsError::ChainTooLong { refs: last })
+    );
 }
 
 #[test]
@@ -94,18 +135,30 @@ fn refs_are_read_through_moves_that_saw_them() {
     let table: RefsTable = [refs.clone(), unseen.clone()].into_iter().collect();
     let marks = [moved(1, &[&refs], 1, &[2, 3]), moved(2, &[&refs], 2, &[4])];
     let data = |refs: &Refs, marks: &[Moved], missing: u8| {
-        let mut needs = table.needs(&name(refs), marks, |new| *new != pack(missing)).expect("complete");
+        let mut needs = table
+            .needs(&name(refs), marks, |new| *new != pack(missing))
+            .expect("complete");
         needs.remove(&name(refs));
         needs
     };
     assert_eq!(data(&refs, &marks, 0), packs(&[3, 4, 9]));
-    assert_eq!(data(&unseen, &marks, 0), packs(&[1, 2, 3, 4]), "it may need what compact dropped");
-    assert_eq!(data(&refs, &marks[..1], 3), packs(&[1, 2, 3, 9]), "a move whose new pack is lost is none");
+    assert_eq!(
+        data(&unseen, &marks, 0),
+        packs(&[1, 2, 3, 4]),
+        "it may need what compact dropped"
+    );
+    assert_eq!(
+        data(&refs, &marks[..1], 3),
+        packs(&[1, 2, 3, 9]),
+        "a move whose new pack is lost is none"
+    );
 }
 
 fn any_name() -> impl Strategy<Value = ObjectName> {
     (0..3u8, 0..8u8).prop_map(|(sort, number)| {
-        [ObjectName::Pack, ObjectName::Index, ObjectName::Key][usize::from(sort)](Digest([number; 32]))
+        [ObjectName::Pack, ObjectName::Index, ObjectName::Key][usize::from(sort)](Digest(
+            [number; 32],
+        ))
     })
 }
 

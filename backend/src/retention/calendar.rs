@@ -34,10 +34,15 @@ fn year_and_month(day: i64) -> (i64, i64) {
     let shifted = day + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month)
 }
@@ -59,7 +64,9 @@ pub(super) fn implausible(times: &[i64], now: i64, tolerance: i64) -> Vec<bool> 
             lower = time;
             continue;
         }
-        let upper = following.peek().map_or(latest, |&next| times[next].saturating_add(tolerance));
+        let upper = following
+            .peek()
+            .map_or(latest, |&next| times[next].saturating_add(tolerance));
         result[index] = time > latest || time < lower.saturating_sub(tolerance) || time > upper;
     }
     result
@@ -112,22 +119,34 @@ mod tests {
     fn weeks_begin_on_monday() {
         let monday = 20_780 * 86_400; // 2026-11-23, a Monday
         assert_ne!(Bucket::Week.of(monday), Bucket::Week.of(monday - 1));
-        assert_eq!(Bucket::Week.of(monday), Bucket::Week.of(monday + 7 * 86_400 - 1));
+        assert_eq!(
+            Bucket::Week.of(monday),
+            Bucket::Week.of(monday + 7 * 86_400 - 1)
+        );
     }
 
     #[test]
     fn one_late_time_accuses_itself_only() {
         let times = [0, 10_000, 900_000, 20_000, 30_000];
-        assert_eq!(implausible(&times, 1_000_000, 3600), [false, false, true, false, false]);
+        assert_eq!(
+            implausible(&times, 1_000_000, 3600),
+            [false, false, true, false, false]
+        );
     }
 
     #[test]
     fn a_future_time_is_implausible_even_at_the_end() {
-        assert_eq!(implausible(&[0, 10, 99_999], 20, 3600), [false, false, true]);
+        assert_eq!(
+            implausible(&[0, 10, 99_999], 20, 3600),
+            [false, false, true]
+        );
     }
 
     #[test]
     fn a_clock_set_back_by_a_minute_is_tolerated() {
-        assert_eq!(implausible(&[0, 10_000, 9_940, 20_000], 30_000, 3600), [false; 4]);
+        assert_eq!(
+            implausible(&[0, 10_000, 9_940, 20_000], 30_000, 3600),
+            [false; 4]
+        );
     }
 }

@@ -8,32 +8,67 @@ const DAY: i64 = 24 * HOUR;
 const MONDAY: i64 = 20_780 * DAY;
 
 fn candidates(times: &[i64]) -> Vec<Candidate<usize>> {
-    times.iter().enumerate().map(|(id, &time)| Candidate { time, labelled: false, id }).collect()
+    times
+        .iter()
+        .enumerate()
+        .map(|(id, &time)| Candidate {
+            time,
+            labelled: false,
+            id,
+        })
+        .collect()
 }
 
 fn kept(policy: &Policy, now: i64, times: &[i64]) -> Vec<usize> {
-    decide(policy, now, &candidates(times)).kept().map(|decision| decision.id).collect()
+    decide(policy, now, &candidates(times))
+        .kept()
+        .map(|decision| decision.id)
+        .collect()
 }
 
 #[test]
 fn the_default_policy_thins_out_with_age() {
-    let times: Vec<i64> = (0..2 * 365 * 24 * 4).map(|quarter| MONDAY - 730 * DAY + quarter * 900).collect();
+    let times: Vec<i64> = (0..2 * 365 * 24 * 4)
+        .map(|quarter| MONDAY - 730 * DAY + quarter * 900)
+        .collect();
     let now = *times.last().expect("not empty");
     let retention = decide(&Policy::default(), now, &candidates(&times));
-    let count = |age: std::ops::Range<i64>| retention.kept().filter(|decision| age.contains(&((now - decision.time) / DAY))).count();
+    let count = |age: std::ops::Range<i64>| {
+        retention
+            .kept()
+            .filter(|decision| age.contains(&((now - decision.time) / DAY)))
+            .count()
+    };
     assert_eq!(count(0..1), 96);
-    assert!((6 * 24 - 1..=6 * 24 + 1).contains(&count(1..7)), "{}", count(1..7));
+    assert!(
+        (6 * 24 - 1..=6 * 24 + 1).contains(&count(1..7)),
+        "{}",
+        count(1..7)
+    );
     assert!((23..=24).contains(&count(7..30)));
-    assert!((47..=62).contains(&count(30..366)), "weeks and firsts of months: {}", count(30..366));
+    assert!(
+        (47..=62).contains(&count(30..366)),
+        "weeks and firsts of months: {}",
+        count(30..366)
+    );
     assert!((11..=13).contains(&count(366..800)));
 }
 
 #[test]
 fn the_first_of_a_bucket_is_kept_so_that_a_later_one_cannot_push_it_out() {
-    let policy = Policy { daily: Keep::Forever, ..Policy::nothing() };
+    let policy = Policy {
+        daily: Keep::Forever,
+        ..Policy::nothing()
+    };
     let honest = [MONDAY, MONDAY + HOUR, MONDAY + DAY];
     assert_eq!(kept(&policy, MONDAY + 2 * DAY, &honest), [0, 2]);
-    let flooded = [MONDAY, MONDAY + HOUR, MONDAY + 2 * HOUR, MONDAY + 3 * HOUR, MONDAY + DAY];
+    let flooded = [
+        MONDAY,
+        MONDAY + HOUR,
+        MONDAY + 2 * HOUR,
+        MONDAY + 3 * HOUR,
+        MONDAY + DAY,
+    ];
     assert_eq!(kept(&policy, MONDAY + 2 * DAY, &flooded), [0, 4]);
 }
 
@@ -42,21 +77,44 @@ fn labelled_and_newest_are_never_dropped() {
     let mut list = candidates(&[MONDAY, MONDAY + DAY, MONDAY + 2 * DAY]);
     list[0].labelled = true;
     let retention = decide(&Policy::nothing(), MONDAY + 3 * DAY, &list);
-    let reasons: Vec<_> = retention.kept().map(|decision| (decision.id, decision.reasons.clone())).collect();
-    assert_eq!(reasons, [(0, BTreeSet::from([Reason::Labelled])), (2, BTreeSet::from([Reason::Newest]))]);
+    let reasons: Vec<_> = retention
+        .kept()
+        .map(|decision| (decision.id, decision.reasons.clone()))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            (0, BTreeSet::from([Reason::Labelled])),
+            (2, BTreeSet::from([Reason::Newest]))
+        ]
+    );
     assert_eq!(retention.forgotten().count(), 1);
 }
 
 #[test]
 fn counts_keep_the_newest_buckets() {
-    let policy = Policy { last: 1, daily: Keep::Newest(2), ..Policy::nothing() };
-    let times = [MONDAY, MONDAY + DAY, MONDAY + DAY + HOUR, MONDAY + 5 * DAY, MONDAY + 5 * DAY + HOUR];
+    let policy = Policy {
+        last: 1,
+        daily: Keep::Newest(2),
+        ..Policy::nothing()
+    };
+    let times = [
+        MONDAY,
+        MONDAY + DAY,
+        MONDAY + DAY + HOUR,
+        MONDAY + 5 * DAY,
+        MONDAY + 5 * DAY + HOUR,
+    ];
     assert_eq!(kept(&policy, MONDAY + 6 * DAY, &times), [1, 3, 4]);
 }
 
 #[test]
 fn a_forged_future_commit_pushes_nothing_out_and_is_refused() {
-    let policy = Policy { last: 2, all_within_seconds: DAY, ..Policy::nothing() };
+    let policy = Policy {
+        last: 2,
+        all_within_seconds: DAY,
+        ..Policy::nothing()
+    };
     let honest = [MONDAY, MONDAY + HOUR, MONDAY + 2 * HOUR];
     let now = MONDAY + 3 * HOUR;
     let forged = [MONDAY, MONDAY + HOUR, MONDAY + 2 * HOUR, MONDAY + 900 * DAY];
@@ -64,7 +122,11 @@ fn a_forged_future_commit_pushes_nothing_out_and_is_refused() {
     assert_eq!(kept(&policy, now, &forged), [0, 1, 2, 3]);
     let refused = decide(&policy, now, &candidates(&forged)).refuse_implausible();
     assert_eq!(refused, Err(ImplausibleTimes { count: 1 }));
-    assert!(decide(&policy, now, &candidates(&honest)).refuse_implausible().is_ok());
+    assert!(
+        decide(&policy, now, &candidates(&honest))
+            .refuse_implausible()
+            .is_ok()
+    );
 }
 
 #[test]
@@ -74,7 +136,16 @@ fn rules_are_read_from_text() {
     assert_eq!("36h".parse(), Ok(Keep::WithinSeconds(36 * HOUR)));
     assert_eq!("all".parse(), Ok(Keep::Forever));
     assert_eq!("none".parse(), Ok(Keep::Nothing));
-    for wrong in ["", "d", "7q", "-1", "-1d", "9999999999999999999y", "9223372036854775807y", "é"] {
+    for wrong in [
+        "",
+        "d",
+        "7q",
+        "-1",
+        "-1d",
+        "9999999999999999999y",
+        "9223372036854775807y",
+        "é",
+    ] {
         assert!(wrong.parse::<Keep>().is_err(), "{wrong:?}");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_backend::gc::{Selection, deletion_stages, judge, plan_cleaning, plan_condemning, plan_deleting, plan_undelete, what_is_lost};
+use holdfast_backend::gc::{
+    Selection, deletion_stages, judge, plan_cleaning, plan_condemning, plan_deleting,
+    plan_undelete, what_is_lost,
+};
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::marks::{Condemned, Deleting, MarkTexts, Marks, Moved, Pins};
 use holdfast_backend::refs::Refs;
@@ -22,13 +25,25 @@ pub struct Device {
 enum Backup {
     Begin,
     /// Marks were read: these packs may be relied on.
-    Knows { read_at: i64, usable: BTreeSet<ObjectName> },
+    Knows {
+        read_at: i64,
+        usable: BTreeSet<ObjectName>,
+    },
     /// The chunk is in this pack.
-    Placed { read_at: i64, pack: ObjectName },
+    Placed {
+        read_at: i64,
+        pack: ObjectName,
+    },
     /// Refs that name the pack are stored.
-    Named { read_at: i64, pack: ObjectName, refs: Refs },
+    Named {
+        read_at: i64,
+        pack: ObjectName,
+        refs: Refs,
+    },
     /// `deleting` was read and does not name it.
-    Checked { pack: ObjectName },
+    Checked {
+        pack: ObjectName,
+    },
     Done,
 }
 
@@ -36,17 +51,33 @@ const CHUNK: char = 'w';
 
 impl Device {
     pub fn new(id: DeviceId, sequence: u64, backs_up: bool) -> Self {
-        Device { id, sequence, state: if backs_up { Backup::Begin } else { Backup::Done } }
+        Device {
+            id,
+            sequence,
+            state: if backs_up {
+                Backup::Begin
+            } else {
+                Backup::Done
+            },
+        }
     }
 
     pub fn crash(&mut self) -> bool {
         let dies = !matches!(self.state, Backup::Begin | Backup::Done);
-        self.state = if dies { Backup::Begin } else { self.state.clone() };
+        self.state = if dies {
+            Backup::Begin
+        } else {
+            self.state.clone()
+        };
         dies
     }
 
     pub fn step(world: &mut World, id: DeviceId) -> bool {
-        let mut device = if id == A { world.a.clone() } else { world.b.clone() };
+        let mut device = if id == A {
+            world.a.clone()
+        } else {
+            world.b.clone()
+        };
         let next = device.next(world);
         let changed = next != device.state;
         device.state = next;
@@ -56,7 +87,10 @@ impl Device {
 
     fn next(&self, world: &mut World) -> Backup {
         match self.state.clone() {
-            Backup::Begin => Backup::Knows { read_at: world.now, usable: usable(world) },
+            Backup::Begin => Backup::Knows {
+                read_at: world.now,
+                usable: usable(world),
+            },
             // Between this look at the clock and the moment when the refs arrive, any time may pass: the
             // computer may be suspended, the network may be slow.
             Backup::Knows { read_at, .. } if !is_current(world, read_at) => Backup::Begin,
@@ -70,18 +104,32 @@ impl Device {
                 if named {
                     return Backup::Begin;
                 }
-                Backup::Named { read_at: world.now, pack, refs: Refs::full(self.id, self.sequence, BTreeSet::from([pack])) }
+                Backup::Named {
+                    read_at: world.now,
+                    pack,
+                    refs: Refs::full(self.id, self.sequence, BTreeSet::from([pack])),
+                }
             }
             Backup::Placed { read_at, pack } => {
                 let refs = self.store_refs(world, pack);
-                Backup::Named { read_at, pack, refs }
+                Backup::Named {
+                    read_at,
+                    pack,
+                    refs,
+                }
             }
             Backup::Named { refs, pack, .. } if world.has(Flaw::DeletingReadBeforeRefsStored) => {
                 world.store_text(&refs, Content::Refs);
                 Backup::Checked { pack }
             }
-            Backup::Named { pack, .. } if world.has(Flaw::DeletingNotRead) => Backup::Checked { pack },
-            Backup::Named { read_at, pack, refs } => self.look_again(world, read_at, pack, refs),
+            Backup::Named { pack, .. } if world.has(Flaw::DeletingNotRead) => {
+                Backup::Checked { pack }
+            }
+            Backup::Named {
+                read_at,
+                pack,
+                refs,
+            } => self.look_again(world, read_at, pack, refs),
             Backup::Checked { pack } => {
                 world.store_commit(self.id, self.sequence, CHUNK, pack);
                 Backup::Done
@@ -98,8 +146,15 @@ impl Device {
             None => Refs::full(self.id, self.sequence, BTreeSet::from([pack])),
             Some(name) => {
                 let text = survey.refs.texts()[&name].clone();
-                let before = survey.refs.resolve(&name).expect("a device's own bases stand");
-                if before.contains(&pack) { text } else { text.replacing(before, BTreeSet::from([pack])) }
+                let before = survey
+                    .refs
+                    .resolve(&name)
+                    .expect("a device's own bases stand");
+                if before.contains(&pack) {
+                    text
+                } else {
+                    text.replacing(before, BTreeSet::from([pack]))
+                }
             }
         };
         world.store_text(&refs, Content::Refs);
@@ -114,13 +169,22 @@ impl Device {
             return Backup::Checked { pack };
         }
         if world.has(Flaw::SameNameStoredAgain) {
-            world.put(pack, Content::Pack { chunks: BTreeSet::from([CHUNK]) });
+            world.put(
+                pack,
+                Content::Pack {
+                    chunks: BTreeSet::from([CHUNK]),
+                },
+            );
             return Backup::Checked { pack };
         }
         let again = world.store_pack(&[CHUNK]);
         let refs = refs.replacing(BTreeSet::from([pack]), BTreeSet::from([again]));
         world.store_text(&refs, Content::Refs);
-        Backup::Named { read_at: world.now, pack: again, refs }
+        Backup::Named {
+            read_at: world.now,
+            pack: again,
+            refs,
+        }
     }
 }
 
@@ -132,23 +196,46 @@ fn is_current(world: &World, read_at: i64) -> bool {
 /// The packs that a device may rely on.
 fn usable(world: &World) -> BTreeSet<ObjectName> {
     let mut survey = world.survey();
-    let needed = judge(&survey, &world.rules()).expect("checked in every state").needed;
+    let needed = judge(&survey, &world.rules())
+        .expect("checked in every state")
+        .needed;
     survey.marks.spare(needed);
-    survey.objects.keys().copied().filter(|name| !survey.marks.is_condemned(name)).collect()
+    survey
+        .objects
+        .keys()
+        .copied()
+        .filter(|name| !survey.marks.is_condemned(name))
+        .collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Gc {
-    Idle { runs: u8 },
-    Planned { runs: u8, due: BTreeSet<ObjectName> },
-    Announced { runs: u8, due: BTreeSet<ObjectName> },
-    Deleting { runs: u8, rest: Vec<ObjectName>, condemned: BTreeSet<ObjectName>, past: BTreeSet<ObjectName> },
+    Idle {
+        runs: u8,
+    },
+    Planned {
+        runs: u8,
+        due: BTreeSet<ObjectName>,
+    },
+    Announced {
+        runs: u8,
+        due: BTreeSet<ObjectName>,
+    },
+    Deleting {
+        runs: u8,
+        rest: Vec<ObjectName>,
+        condemned: BTreeSet<ObjectName>,
+        past: BTreeSet<ObjectName>,
+    },
 }
 
 impl Gc {
     fn runs(&self) -> u8 {
         match self {
-            Gc::Idle { runs } | Gc::Planned { runs, .. } | Gc::Announced { runs, .. } | Gc::Deleting { runs, .. } => *runs,
+            Gc::Idle { runs }
+            | Gc::Planned { runs, .. }
+            | Gc::Announced { runs, .. }
+            | Gc::Deleting { runs, .. } => *runs,
         }
     }
 
@@ -165,8 +252,17 @@ impl Gc {
             let rest = |names: BTreeSet<ObjectName>| names.difference(&deleted).copied().collect();
             let condemned = rest(plan(plan_condemning(&survey, &rules)));
             let past = plan(plan_cleaning(&survey, &rules));
-            let rest = deletion_stages(&deleted).concat().into_iter().rev().collect();
-            Gc::Deleting { runs, rest, condemned, past }
+            let rest = deletion_stages(&deleted)
+                .concat()
+                .into_iter()
+                .rev()
+                .collect();
+            Gc::Deleting {
+                runs,
+                rest,
+                condemned,
+                past,
+            }
         };
         let before = world.gc.clone();
         world.gc = match before.clone() {
@@ -174,33 +270,81 @@ impl Gc {
             Gc::Idle { .. } => {
                 let due = plan(plan_deleting(&survey, &rules));
                 if !due.is_empty() {
-                    Gc::Planned { runs: runs + 1, due }
+                    Gc::Planned {
+                        runs: runs + 1,
+                        due,
+                    }
                 } else {
                     match after_deleting(due) {
-                        Gc::Deleting { condemned, past, .. } if condemned.is_empty() && past.is_empty() => return false,
-                        Gc::Deleting { rest, condemned, past, .. } => Gc::Deleting { runs: runs + 1, rest, condemned, past },
+                        Gc::Deleting {
+                            condemned, past, ..
+                        } if condemned.is_empty() && past.is_empty() => return false,
+                        Gc::Deleting {
+                            rest,
+                            condemned,
+                            past,
+                            ..
+                        } => Gc::Deleting {
+                            runs: runs + 1,
+                            rest,
+                            condemned,
+                            past,
+                        },
                         other => other,
                     }
                 }
             }
             Gc::Planned { due, .. } => {
                 let n = survey.marks.next_deleting_n();
-                world.store_text(&Deleting { n, time: world.now, names: due.clone() }, Content::Deleting);
-                if world.has(Flaw::RefsReadBeforeDeletingStored) { after_deleting(due) } else { Gc::Announced { runs, due } }
+                world.store_text(
+                    &Deleting {
+                        n,
+                        time: world.now,
+                        names: due.clone(),
+                    },
+                    Content::Deleting,
+                );
+                if world.has(Flaw::RefsReadBeforeDeletingStored) {
+                    after_deleting(due)
+                } else {
+                    Gc::Announced { runs, due }
+                }
             }
             Gc::Announced { due, .. } => {
                 let still_due = plan(plan_deleting(&survey, &rules));
                 after_deleting(due.intersection(&still_due).copied().collect())
             }
-            Gc::Deleting { mut rest, condemned, past, .. } => match rest.pop() {
+            Gc::Deleting {
+                mut rest,
+                condemned,
+                past,
+                ..
+            } => match rest.pop() {
                 Some(name) => {
                     world.store.remove(&name);
-                    Gc::Deleting { runs, rest, condemned, past }
+                    Gc::Deleting {
+                        runs,
+                        rest,
+                        condemned,
+                        past,
+                    }
                 }
                 None if !condemned.is_empty() => {
                     let n = survey.marks.next_condemned_n();
-                    world.store_text(&Condemned { n, time: world.now, names: condemned }, Content::Condemned);
-                    Gc::Deleting { runs, rest, condemned: BTreeSet::new(), past }
+                    world.store_text(
+                        &Condemned {
+                            n,
+                            time: world.now,
+                            names: condemned,
+                        },
+                        Content::Condemned,
+                    );
+                    Gc::Deleting {
+                        runs,
+                        rest,
+                        condemned: BTreeSet::new(),
+                        past,
+                    }
                 }
                 None => {
                     world.store.retain(|name, _| !past.contains(name));
@@ -230,11 +374,22 @@ impl Undelete {
     pub fn step(world: &mut World) -> bool {
         let (survey, rules, commit) = (world.survey(), world.rules(), commit_name(A, 1));
         let these = BTreeSet::from([commit]);
-        let pins = |keep, release| Pins { device: A, n: survey.marks.next_pins_n(), time: rules.now, keep, release };
+        let pins = |keep, release| Pins {
+            device: A,
+            n: survey.marks.next_pins_n(),
+            time: rules.now,
+            keep,
+            release,
+        };
         world.undelete = match world.undelete {
             Undelete::Begin => {
-                let plan = plan_undelete(&survey, &rules, &Selection::All).expect("checked in every state");
-                if plan.restorable.contains(&commit) { Undelete::Chosen } else { Undelete::Done }
+                let plan = plan_undelete(&survey, &rules, &Selection::All)
+                    .expect("checked in every state");
+                if plan.restorable.contains(&commit) {
+                    Undelete::Chosen
+                } else {
+                    Undelete::Done
+                }
             }
             Undelete::Chosen => {
                 world.store_text(&pins(these, BTreeSet::new()), Content::Pins);
@@ -259,9 +414,22 @@ impl Undelete {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Compact {
     Begin,
-    Seen { old: ObjectName, seen: BTreeSet<ObjectName>, chunks: Vec<char> },
-    Copied { old: ObjectName, seen: BTreeSet<ObjectName>, chunks: Vec<char>, new: ObjectName },
-    Moved { seen: BTreeSet<ObjectName>, chunks: Vec<char>, new: ObjectName },
+    Seen {
+        old: ObjectName,
+        seen: BTreeSet<ObjectName>,
+        chunks: Vec<char>,
+    },
+    Copied {
+        old: ObjectName,
+        seen: BTreeSet<ObjectName>,
+        chunks: Vec<char>,
+        new: ObjectName,
+    },
+    Moved {
+        seen: BTreeSet<ObjectName>,
+        chunks: Vec<char>,
+        new: ObjectName,
+    },
     Done,
 }
 
@@ -285,9 +453,19 @@ impl Compact {
             Compact::Begin => see(world),
             Compact::Seen { old, seen, chunks } => {
                 let new = world.store_pack(&chunks);
-                Compact::Copied { old, seen, chunks, new }
+                Compact::Copied {
+                    old,
+                    seen,
+                    chunks,
+                    new,
+                }
             }
-            Compact::Copied { old, mut seen, chunks, new } => {
+            Compact::Copied {
+                old,
+                mut seen,
+                chunks,
+                new,
+            } => {
                 if world.has(Flaw::UnseenRefsClaimed) {
                     seen.extend(survey.refs.texts().keys());
                 }
@@ -296,13 +474,20 @@ impl Compact {
                 Compact::Moved { seen, chunks, new }
             }
             // The new pack waited so long for its mark that a gc is about to delete it: once more.
-            Compact::Moved { seen, chunks, new } => match survey.marks.named_in_deleting([&new]).is_empty() {
-                true => Compact::Done,
-                false => {
-                    let again = world.store_pack(&chunks);
-                    Compact::Copied { old: new, seen, chunks, new: again }
+            Compact::Moved { seen, chunks, new } => {
+                match survey.marks.named_in_deleting([&new]).is_empty() {
+                    true => Compact::Done,
+                    false => {
+                        let again = world.store_pack(&chunks);
+                        Compact::Copied {
+                            old: new,
+                            seen,
+                            chunks,
+                            new: again,
+                        }
+                    }
                 }
-            },
+            }
             Compact::Done => return false,
         };
         true
@@ -313,12 +498,21 @@ impl Compact {
 /// cannot see through, so it does not claim them.
 fn see(world: &World) -> Compact {
     let survey = world.survey();
-    let Some(old) = world.packs_with('x').next() else { return Compact::Done };
+    let Some(old) = world.packs_with('x').next() else {
+        return Compact::Done;
+    };
     let mut chunks = Vec::new();
     let mut seen = BTreeSet::new();
     for stored in world.store.iter() {
-        let (name, Content::Commit { chunk, pack }) = (stored.0, &*stored.1.content) else { continue };
-        let ObjectName::Commit { device, sequence, .. } = *name else { continue };
+        let (name, Content::Commit { chunk, pack }) = (stored.0, &*stored.1.content) else {
+            continue;
+        };
+        let ObjectName::Commit {
+            device, sequence, ..
+        } = *name
+        else {
+            continue;
+        };
         // The forgotten commit's chunk is what compacting gets rid of.
         if *pack == old && (device, sequence) != (A, 1) {
             chunks.push(*chunk);

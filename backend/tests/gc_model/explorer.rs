@@ -6,8 +6,13 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use super::world::{Action, World};
 
 pub enum Outcome {
-    Holds { states: usize },
-    Violated { trace: Vec<String>, violation: String },
+    Holds {
+        states: usize,
+    },
+    Violated {
+        trace: Vec<String>,
+        violation: String,
+    },
 }
 
 /// More states than any scenario here has: a scenario that grows must be noticed.
@@ -24,7 +29,10 @@ pub fn explore(begin: World) -> Outcome {
     while let Some(world) = frontier.pop_front() {
         let here = fingerprint(&world);
         if let Err(violation) = world.check() {
-            return Outcome::Violated { trace: trace(&reached, here), violation };
+            return Outcome::Violated {
+                trace: trace(&reached, here),
+                violation,
+            };
         }
         for (action, next) in world.successors() {
             let there = fingerprint(&next);
@@ -33,9 +41,14 @@ pub fn explore(begin: World) -> Outcome {
                 Some((here, action))
             });
         }
-        assert!(reached.len() < MOST_STATES, "the scenario is too large to be explored");
+        assert!(
+            reached.len() < MOST_STATES,
+            "the scenario is too large to be explored"
+        );
     }
-    Outcome::Holds { states: reached.len() }
+    Outcome::Holds {
+        states: reached.len(),
+    }
 }
 
 fn trace(reached: &HashMap<u64, Option<(u64, Action)>>, mut state: u64) -> Vec<String> {

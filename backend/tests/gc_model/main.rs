@@ -24,7 +24,10 @@ fn holds(scenario: Scenario) {
 }
 
 fn finds(scenario: Scenario, flaw: Flaw) {
-    let scenario = Scenario { flaw: Some(flaw), ..scenario };
+    let scenario = Scenario {
+        flaw: Some(flaw),
+        ..scenario
+    };
     match explore(World::begin(scenario)) {
         Outcome::Holds { states } => panic!("{flaw:?} went unnoticed in {states} states"),
         Outcome::Violated { trace, violation } => println!("{violation}\n{}", trace.join("\n")),

@@ -1,7 +1,7 @@
 //! The store, the time and the actors; and what must hold in every state.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
@@ -61,23 +61,50 @@ impl Scenario {
     };
 
     pub fn two_devices() -> Self {
-        Scenario { a_backs_up: true, b_backs_up: true, gc_runs: 2, crashes: 0, ..Self::NONE }
+        Scenario {
+            a_backs_up: true,
+            b_backs_up: true,
+            gc_runs: 2,
+            crashes: 0,
+            ..Self::NONE
+        }
     }
 
     pub fn one_device_with_crashes() -> Self {
-        Scenario { b_backs_up: true, crashes: 2, ..Self::NONE }
+        Scenario {
+            b_backs_up: true,
+            crashes: 2,
+            ..Self::NONE
+        }
     }
 
     pub fn sleeper() -> Self {
-        Scenario { b_backs_up: true, litters: true, end: 7, gc_runs: 4, crashes: 0, ..Self::NONE }
+        Scenario {
+            b_backs_up: true,
+            litters: true,
+            end: 7,
+            gc_runs: 4,
+            crashes: 0,
+            ..Self::NONE
+        }
     }
 
     pub fn undelete() -> Self {
-        Scenario { undeletes: true, b_backs_up: true, ..Self::NONE }
+        Scenario {
+            undeletes: true,
+            b_backs_up: true,
+            ..Self::NONE
+        }
     }
 
     pub fn compact() -> Self {
-        Scenario { compacts: true, b_backs_up: true, end: 4, crashes: 0, ..Self::NONE }
+        Scenario {
+            compacts: true,
+            b_backs_up: true,
+            end: 4,
+            crashes: 0,
+            ..Self::NONE
+        }
     }
 }
 
@@ -150,7 +177,11 @@ impl Hash for Surveyed {
 }
 
 pub fn commit_name(device: DeviceId, sequence: u64) -> CommitName {
-    CommitName { device, sequence, digest: Digest([sequence as u8; 32]) }
+    CommitName {
+        device,
+        sequence,
+        digest: Digest([sequence as u8; 32]),
+    }
 }
 
 impl World {
@@ -164,29 +195,59 @@ impl World {
             a: Device::new(A, 3, scenario.a_backs_up),
             b: Device::new(B, 2, scenario.b_backs_up),
             gc: Gc::Idle { runs: 0 },
-            undelete: if scenario.undeletes { Undelete::Begin } else { Undelete::Done },
-            compact: if scenario.compacts { Compact::Begin } else { Compact::Done },
+            undelete: if scenario.undeletes {
+                Undelete::Begin
+            } else {
+                Undelete::Done
+            },
+            compact: if scenario.compacts {
+                Compact::Begin
+            } else {
+                Compact::Done
+            },
             crashes: scenario.crashes,
             promised: BTreeSet::new(),
             packs_made: 0,
             surveyed: Surveyed::default(),
         };
         let mixed = world.store_pack(&['w', 'x']);
-        let other = if scenario.compacts { mixed } else { world.store_pack(&['x']) };
+        let other = if scenario.compacts {
+            mixed
+        } else {
+            world.store_pack(&['x'])
+        };
         let third = world.store_pack(&['y']);
-        for (device, sequence, chunk, pack) in [(A, 1, 'w', mixed), (A, 2, 'x', other), (B, 1, 'y', third)] {
-            world.store_text(&Refs::full(device, sequence, BTreeSet::from([pack])), Content::Refs);
+        for (device, sequence, chunk, pack) in
+            [(A, 1, 'w', mixed), (A, 2, 'x', other), (B, 1, 'y', third)]
+        {
+            world.store_text(
+                &Refs::full(device, sequence, BTreeSet::from([pack])),
+                Content::Refs,
+            );
             world.store_commit(device, sequence, chunk, pack);
         }
         let commits = BTreeSet::from([commit_name(A, 1)]);
-        world.store_text(&Forgotten { device: A, n: 1, time: 1, commits }, Content::Forgotten);
+        world.store_text(
+            &Forgotten {
+                device: A,
+                n: 1,
+                time: 1,
+                commits,
+            },
+            Content::Forgotten,
+        );
         world.store.values_mut().for_each(|stored| stored.at = 0);
         world.surveyed = Surveyed::default();
         world
     }
 
     pub fn rules(&self) -> Rules {
-        Rules { now: self.now, grace: GRACE, safety_age: Duration::from_secs(1), clock_tolerance: Duration::ZERO }
+        Rules {
+            now: self.now,
+            grace: GRACE,
+            safety_age: Duration::from_secs(1),
+            clock_tolerance: Duration::ZERO,
+        }
     }
 
     pub fn has(&self, flaw: Flaw) -> bool {
@@ -194,11 +255,18 @@ impl World {
     }
 
     pub fn put(&mut self, name: ObjectName, content: Content) {
-        let stored = Stored { at: self.now, content: Rc::new(content) };
+        let stored = Stored {
+            at: self.now,
+            content: Rc::new(content),
+        };
         self.store.entry(name).or_insert(stored);
     }
 
-    pub fn store_text<T: Text + Clone>(&mut self, text: &T, content: impl Fn(T) -> Content) -> ObjectName {
+    pub fn store_text<T: Text + Clone>(
+        &mut self,
+        text: &T,
+        content: impl Fn(T) -> Content,
+    ) -> ObjectName {
         let name = text.to_object().name();
         self.put(name, content(text.clone()));
         name
@@ -207,19 +275,29 @@ impl World {
     pub fn store_pack(&mut self, chunks: &[char]) -> ObjectName {
         self.packs_made += 1;
         let name = ObjectName::Pack(Digest([self.packs_made; 32]));
-        self.put(name, Content::Pack { chunks: chunks.iter().copied().collect() });
+        self.put(
+            name,
+            Content::Pack {
+                chunks: chunks.iter().copied().collect(),
+            },
+        );
         name
     }
 
     pub fn store_commit(&mut self, device: DeviceId, sequence: u64, chunk: char, pack: ObjectName) {
-        self.put(commit_name(device, sequence).into(), Content::Commit { chunk, pack });
+        self.put(
+            commit_name(device, sequence).into(),
+            Content::Commit { chunk, pack },
+        );
     }
 
     pub fn packs_with(&self, chunk: char) -> impl Iterator<Item = ObjectName> {
-        self.store.iter().filter_map(move |(name, stored)| match &*stored.content {
-            Content::Pack { chunks } if chunks.contains(&chunk) => Some(*name),
-            _ => None,
-        })
+        self.store
+            .iter()
+            .filter_map(move |(name, stored)| match &*stored.content {
+                Content::Pack { chunks } if chunks.contains(&chunk) => Some(*name),
+                _ => None,
+            })
     }
 
     /// All that a program finds in the store now.
@@ -237,16 +315,32 @@ impl World {
                 Content::Refs(text) => refs.push(text.clone()),
                 Content::Pins(text) => texts.pins.push(text.clone()),
                 Content::Forgotten(text) => texts.forgotten.push(text.clone()),
-                Content::Condemned(text) => texts.condemned.push((text.clone(), stored.at.max(text.time))),
+                Content::Condemned(text) => texts
+                    .condemned
+                    .push((text.clone(), stored.at.max(text.time))),
                 Content::Deleting(text) => texts.deleting.push(text.clone()),
                 Content::Moved(text) => texts.moved.push(text.clone()),
             }
-            if matches!(&*stored.content, Content::Pack { .. } | Content::Commit { .. } | Content::Refs(_)) {
-                objects.insert(*name, Facts { size: 1, stored_at: Some(stored.at) });
+            if matches!(
+                &*stored.content,
+                Content::Pack { .. } | Content::Commit { .. } | Content::Refs(_)
+            ) {
+                objects.insert(
+                    *name,
+                    Facts {
+                        size: 1,
+                        stored_at: Some(stored.at),
+                    },
+                );
             }
         }
-        let marks = Marks::from_texts(texts, self.now).expect("the actors number their marks without gaps");
-        Survey { objects, refs: refs.into_iter().collect(), marks }
+        let marks =
+            Marks::from_texts(texts, self.now).expect("the actors number their marks without gaps");
+        Survey {
+            objects,
+            refs: refs.into_iter().collect(),
+            marks,
+        }
     }
 
     pub fn successors(&self) -> Vec<(Action, World)> {
@@ -271,11 +365,21 @@ impl World {
         add(Action::Undelete, &Undelete::step);
         add(Action::Compact, &Compact::step);
         if self.crashes > 0 {
-            add(Action::ACrashes, &|world| world.crash(|world| world.a.crash()));
-            add(Action::BCrashes, &|world| world.crash(|world| world.b.crash()));
-            add(Action::GcCrashes, &|world| world.crash(|world| world.gc.crash()));
-            add(Action::UndeleteCrashes, &|world| world.crash(|world| world.undelete.crash()));
-            add(Action::CompactCrashes, &|world| world.crash(|world| world.compact.crash()));
+            add(Action::ACrashes, &|world| {
+                world.crash(|world| world.a.crash())
+            });
+            add(Action::BCrashes, &|world| {
+                world.crash(|world| world.b.crash())
+            });
+            add(Action::GcCrashes, &|world| {
+                world.crash(|world| world.gc.crash())
+            });
+            add(Action::UndeleteCrashes, &|world| {
+                world.crash(|world| world.undelete.crash())
+            });
+            add(Action::CompactCrashes, &|world| {
+                world.crash(|world| world.compact.crash())
+            });
         }
         successors
     }
@@ -288,25 +392,40 @@ impl World {
     /// What must hold whatever happened. Written without gc's functions, but for the last rule.
     pub fn check(&self) -> Result<(), String> {
         for (name, stored) in &self.store {
-            let Content::Commit { chunk, pack } = &*stored.content else { continue };
+            let Content::Commit { chunk, pack } = &*stored.content else {
+                continue;
+            };
             let commit = CommitName::try_from(*name).expect("commits have names of commits");
             if self.is_kept(commit) {
                 self.check_commit(commit, *chunk, *pack)?;
             }
         }
-        match self.promised.iter().find(|commit| !self.store.contains_key(&(**commit).into())) {
-            Some(commit) => return Err(format!("{commit} was promised by undelete and is gone")),
-            None => {}
+        let is_gone = |commit: &&CommitName| !self.store.contains_key(&(**commit).into());
+        if let Some(commit) = self.promised.iter().find(is_gone) {
+            return Err(format!("{commit} was promised by undelete and is gone"));
         }
         // gc must never be stopped by what the protocol itself brings about.
-        judge(&self.survey(), &self.rules()).map(drop).map_err(|error| format!("gc would stop: {error}"))
+        judge(&self.survey(), &self.rules())
+            .map(drop)
+            .map_err(|error| format!("gc would stop: {error}"))
     }
 
-    fn check_commit(&self, commit: CommitName, chunk: char, pack: ObjectName) -> Result<(), String> {
+    fn check_commit(
+        &self,
+        commit: CommitName,
+        chunk: char,
+        pack: ObjectName,
+    ) -> Result<(), String> {
         let mut places = BTreeSet::from([pack]);
         for stored in self.store.values() {
             if let Content::Moved(moved) = &*stored.content {
-                places.extend(moved.moves.iter().filter(|(old, _)| **old == pack).flat_map(|(_, new)| new));
+                places.extend(
+                    moved
+                        .moves
+                        .iter()
+                        .filter(|(old, _)| **old == pack)
+                        .flat_map(|(_, new)| new),
+                );
             }
         }
         if !self.packs_with(chunk).any(|pack| places.contains(&pack)) {
@@ -316,7 +435,11 @@ impl World {
             Content::Refs(refs) => (refs.device, refs.sequence) == (commit.device, commit.sequence),
             _ => false,
         });
-        if refs { Ok(()) } else { Err(format!("{commit} has lost its refs")) }
+        if refs {
+            Ok(())
+        } else {
+            Err(format!("{commit} has lost its refs"))
+        }
     }
 
     /// Only A's commit 1 is ever forgotten here; undelete's promise counts, its attempt does not.
