@@ -1,0 +1,71 @@
+//! `holdfast status`
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{CommandError, Output};
+use crate::control::{self, ControlError, Request};
+use crate::home::Home;
+
+/// Arguments of `status`.
+#[derive(Args)]
+pub struct StatusCommand {}
+
+impl StatusCommand {
+    /// Asks the running daemon; without one, tells what the home says.
+    pub fn run(self) -> Result<Output, CommandError> {
+        let home = Home::locate().map_err(CommandError::from_error)?;
+        let settings = home.settings().map_err(CommandError::from_error)?;
+        let mut status = match control::ask(home.state_dir(), &Request::Status, |_| ()) {
+            Ok(status) => status,
+            Err(ControlError::NotRunning) => json!({ "mounted_on": null, "store": settings.store }),
+            Err(error) => return Err(error.into()),
+        };
+        let overdue = crate::schedule::overdue(&home);
+        status["backup_overdue"] = json!(overdue);
+        let text = describe(&status);
+        let exit = if overdue.is_some() { 4 } else { 0 };
+        Ok(Output::new(text, status).with_exit(exit))
+    }
+}
+
+fn describe(status: &Value) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let bytes = |name: &str| indicatif::HumanBytes(status[name].as_u64().unwrap_or(0)).to_string();
+    row("store", text(&status["store"]));
+    if status["mounted_on"].is_null() {
+        row("drive", "not mounted; mount it with: holdfast mount DIR".into());
+    } else {
+        row("drive", text(&status["mounted_on"]));
+        row("device", text(&status["device"]));
+        row("to store", format!("{}, {} changed files", bytes("queued_bytes"), status["changed_files"]));
+        row("rate", format!("{}/s, {} since the mount", bytes("bytes_per_second"), bytes("stored_bytes")));
+        row("last snapshot", text(&status["last_snapshot"]));
+        row("log", format!("{} of {}", bytes("log_bytes"), bytes("log_limit_bytes")));
+        row("memory", format!("{} of file content", bytes("memory_bytes")));
+        for (name, key) in [("trouble", "trouble"), ("read-only", "read_only")] {
+            if !status[key].is_null() {
+                row(name, text(&status[key]));
+            }
+        }
+        for (name, value) in status["store_state"].as_object().into_iter().flatten() {
+            row(&format!("store: {}", name.replace('_', " ")), text(value));
+        }
+    }
+    if !status["backup_overdue"].is_null() {
+        row("backup", text(&status["backup_overdue"]));
+    }
+    table.to_string()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".into(),
+        other => other.to_string(),
+    }
+}
