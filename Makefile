@@ -1,0 +1,42 @@
+# Two commands are enough: `make demo` and `make test`. Both set up what they need.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+export CARGO_INCREMENTAL ?= 0
+BIN := $(CARGO_TARGET_DIR)/release/holdfast
+# Where a tool installed by cargo is kept.
+TOOLS ?= $(CARGO_TARGET_DIR)/tools
+FOLDER ?= $(CURDIR)
+
+.PHONY: demo demo-down test check bench setup setup-test build fuzz
+
+setup:
+	@tests/scripts/setup.sh base
+
+setup-test: setup
+	@tests/scripts/setup.sh test
+
+build: setup
+	cargo build --release --locked -p holdfast
+
+demo: build
+	@tests/scripts/demo.sh "$(BIN)"
+
+demo-down:
+	@tests/scripts/demo-down.sh "$(BIN)"
+
+# One profile for everything, so that the libraries are built once.
+test: setup-test
+	cargo build --release --locked --workspace --all-targets
+	HOLDFAST_PYTHON=$(CURDIR)/.venv/bin/python PATH="$(CURDIR)/.venv/bin:$$PATH" cargo test --release --locked --workspace
+
+check: setup-test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(MAKE) test
+	@test -x $(TOOLS)/bin/cargo-deny || cargo install --locked --root $(TOOLS) cargo-deny
+	$(TOOLS)/bin/cargo-deny check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Against every peer on PATH: make bench FOLDER=/path/to/real/data
+bench: build
+	cargo run --release --locked -p holdfast-tests --bin holdfast-bench -- --holdfast "$(BIN)" "$(FOLDER)"

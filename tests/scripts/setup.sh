@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Makes sure that what `make demo` (base) and `make test` (test) need is there: installs it where it
+# may, otherwise says the exact command. Installs nothing that is there already.
+set -euo pipefail
+
+what=${1:-base}
+top=$(cd "$(dirname "$0")/../.." && pwd)
+missing=()
+
+need() { # need COMMAND PACKAGE
+    command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+need cargo cargo
+need cc gcc
+need rsync rsync
+# Root mounts by itself; others need the setuid helper.
+[ "$(id -u)" = 0 ] || need fusermount3 fuse3
+if [ "$what" = test ]; then
+    need python3 python3
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    need getfattr attr
+    need setfacl acl
+    need git git
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    for package in "${missing[@]}"; do
+        if [ "$package" = cargo ]; then
+            echo "Rust 1.95 or newer is needed: install it with rustup" >&2
+            exit 1
+        fi
+    done
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    else
+        echo "packages are missing; install them with: sudo apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+
+if [ ! -e /dev/fuse ]; then
+    if [ "$(id -u)" = 0 ]; then
+        mknod /dev/fuse c 10 229 && chmod 0666 /dev/fuse
+    else
+        echo "there is no /dev/fuse; make it with: sudo modprobe fuse" >&2
+        exit 1
+    fi
+fi
+
+if [ "$what" = test ]; then
+    [ -x "$top/.venv/bin/python" ] || python3 -m venv "$top/.venv"
+    # pip looks at what is there and is quick when nothing is missing.
+    "$top/.venv/bin/pip" install --quiet --disable-pip-version-check \
+        -r "$top/tests/requirements.txt" -r "$top/tests/reader/requirements.txt"
+fi
