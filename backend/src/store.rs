@@ -11,8 +11,18 @@
 //!   checked against the name; what is in it is authenticated by whoever decrypts it.
 //! - Listings may lag behind on some stores; nothing may be concluded from a name's absence alone.
 
+mod breaker;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+pub mod dir;
 mod error;
+pub mod fault;
 pub mod memory;
+pub mod open;
+pub mod record;
+pub mod retry;
+pub mod s3;
+pub mod throttle;
 
 use std::{ops::Range, time::SystemTime};
 
@@ -20,12 +30,25 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::breaker::{Breaker, BreakerState};
+pub use self::dir::DirStore;
 pub use self::error::{Operation, StoreError, StoreErrorKind};
+pub use self::fault::{Fault, FaultRates};
 pub use self::memory::MemoryStore;
+pub use self::open::{
+    LocationError, OpenOptions, Opened, StoreConfig, create, open, open_with, parse_location,
+};
+pub use self::record::{Count, Counts, Record};
+pub use self::retry::{Retry, RetryPolicy};
+pub use self::s3::{S3Config, S3Store};
+pub use self::throttle::{Throttle, TokenBucket};
 use crate::{
     layout::{Folder, ObjectName},
     object::Object,
 };
+
+/// No object is larger; what claims to be is not loaded into memory.
+pub const MAX_OBJECT_BYTES: u64 = 1 << 30;
 
 /// A bucket's prefix, a folder or a table in memory that holds the objects of one archive.
 #[async_trait]

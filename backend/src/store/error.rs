@@ -124,6 +124,12 @@ impl StoreError {
             ))
     }
 
+    /// Longer than any object that this program stores.
+    pub(crate) fn too_large(operation: Operation, name: &ObjectName, location: String) -> Self {
+        let error = Self::new(StoreErrorKind::Damaged, operation, location).object(name);
+        error.detail("it is larger than any object can be; run `holdfast scrub`")
+    }
+
     /// Names the object.
     pub fn object(mut self, name: &ObjectName) -> Self {
         self.subject = Some(name.to_string().into());

@@ -119,3 +119,6 @@ impl ObjectStore for MemoryStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
