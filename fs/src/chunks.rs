@@ -65,7 +65,9 @@ impl fmt::Display for Outage {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LoadError {
     /// No object of the archive holds this chunk.
-    #[error("{kind:?} chunk {id:?} is not in the archive; `holdfast heal` may find its content elsewhere")]
+    #[error(
+        "{kind:?} chunk {id:?} is not in the archive; `holdfast heal` may find its content elsewhere"
+    )]
     Missing {
         /// What it is a chunk of.
         kind: ChunkKind,
@@ -73,7 +75,10 @@ pub enum LoadError {
         id: ChunkId,
     },
     /// What is stored does not authenticate, or is not what its id or its format says.
-    #[error("{kind:?} chunk {id:?} is damaged{}; `holdfast check` names the files that use it", in_object(object))]
+    #[error(
+        "{kind:?} chunk {id:?} is damaged{}; `holdfast check` names the files that use it",
+        in_object(object)
+    )]
     Damaged {
         /// What it is a chunk of.
         kind: ChunkKind,
@@ -205,7 +210,10 @@ impl ChunkSource for MemoryChunks {
     fn load(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
         self.counts.lock().loads += 1;
         let chunks = self.chunks.lock();
-        chunks.get(&(kind, *id)).cloned().ok_or(LoadError::Missing { kind, id: *id })
+        chunks
+            .get(&(kind, *id))
+            .cloned()
+            .ok_or(LoadError::Missing { kind, id: *id })
     }
 }
 
@@ -215,8 +223,14 @@ impl ChunkSink for MemoryChunks {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[kind as u8]);
         hasher.update(plaintext);
-        let id = ChunkId { epoch: 1, hash: *hasher.finalize().as_bytes() };
-        self.chunks.lock().entry((kind, id)).or_insert_with(|| Bytes::copy_from_slice(plaintext));
+        let id = ChunkId {
+            epoch: 1,
+            hash: *hasher.finalize().as_bytes(),
+        };
+        self.chunks
+            .lock()
+            .entry((kind, id))
+            .or_insert_with(|| Bytes::copy_from_slice(plaintext));
         Ok(id)
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! The modules stand in the order of a byte's route, from the kernel's request to the store.
 
-pub mod content;
-pub mod rechunk;
 pub mod chunk;
+pub mod chunks;
 pub mod cli;
 pub mod compress;
+pub mod content;
 pub mod encrypt;
-pub mod list;
-pub mod format;
-pub mod chunks;
-pub mod filesystem;
 pub mod engine;
+pub mod filesystem;
+pub mod format;
+pub mod list;
 pub mod log;
+pub mod rechunk;

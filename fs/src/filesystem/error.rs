@@ -88,7 +88,9 @@ pub enum FsError {
 impl FsError {
     /// An EIO with a sentence.
     pub fn io(what: impl std::fmt::Display) -> Self {
-        FsError::Io { what: what.to_string() }
+        FsError::Io {
+            what: what.to_string(),
+        }
     }
 }
 
@@ -97,7 +99,9 @@ impl From<LoadError> for FsError {
         match error {
             LoadError::WouldBlock => FsError::WouldBlock,
             LoadError::Locked => FsError::Access,
-            LoadError::Unavailable { outage: Outage::TimedOut | Outage::BreakerOpen } => FsError::TimedOut,
+            LoadError::Unavailable {
+                outage: Outage::TimedOut | Outage::BreakerOpen,
+            } => FsError::TimedOut,
             other => FsError::io(other),
         }
     }

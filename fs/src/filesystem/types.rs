@@ -334,8 +334,14 @@ pub fn now() -> Time {
 /// A moment of the system's clock.
 pub fn from_system(time: SystemTime) -> Time {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => Time { seconds: after.as_secs() as i64, nanos: after.subsec_nanos() },
+        Ok(after) => Time {
+            seconds: after.as_secs() as i64,
+            nanos: after.subsec_nanos(),
+        },
         // Before 1970: whole seconds are enough for a clock that is that wrong.
-        Err(before) => Time { seconds: -(before.duration().as_secs() as i64), nanos: 0 },
+        Err(before) => Time {
+            seconds: -(before.duration().as_secs() as i64),
+            nanos: 0,
+        },
     }
 }

@@ -169,13 +169,23 @@ impl Entry {
             Target::Inline(inode) => match &inode.body {
                 Body::Directory { tree } => {
                     let below = tree.as_ref().map(|tree| tree.totals).unwrap_or_default();
-                    return Totals { entries: 1, directories: 1, files: below.files, bytes: below.bytes };
+                    return Totals {
+                        entries: 1,
+                        directories: 1,
+                        files: below.files,
+                        bytes: below.bytes,
+                    };
                 }
                 body => body.size(),
             },
             Target::Linked { .. } => 0,
         };
-        Totals { entries: 1, directories: 0, files: 1, bytes: below }
+        Totals {
+            entries: 1,
+            directories: 0,
+            files: 1,
+            bytes: below,
+        }
     }
 }
 
