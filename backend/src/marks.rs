@@ -11,7 +11,7 @@
 //!    not [`Marks::is_condemned`]. This also holds for packs that it stored itself and has not yet
 //!    committed. Then the marks are read again.
 //! 2. Packs, index and key objects are stored, then the refs.
-//! 3. [`Marks::read`] again; what [`Marks::named_in_deleting`] gives is stored again *under new
+//! 3. [`Marks::read`] again; what [`Marks::must_be_stored_again`] gives is stored again *under new
 //!    names* (encrypted anew: a gc that is under way may delete the old name at any time), with
 //!    [`crate::refs::Refs::replacing`] instead of the first refs, and step 3 is repeated.
 //! 4. The commit is stored.
@@ -229,6 +229,30 @@ impl Marks {
             .into_iter()
             .filter(|name| self.in_deleting.contains(name))
             .copied()
+            .collect()
+    }
+
+    /// Step 3 of a backup. `self` was read after the refs were stored, `first` is what the backup relied on
+    /// when it placed its chunks: which of the objects that the refs name must be stored again, under
+    /// new names?
+    ///
+    /// Those that a gc may be deleting; and if `first` is too old by now (the computer was suspended, the
+    /// network slow), also those that are condemned or gone: the deleting mark may be cleaned already.
+    pub fn must_be_stored_again<'a>(
+        &self,
+        first: &Marks,
+        now: i64,
+        grace: Duration,
+        named: impl IntoIterator<Item = &'a ObjectName>,
+        exists: impl Fn(&ObjectName) -> bool,
+    ) -> BTreeSet<ObjectName> {
+        let is_old = !first.is_current(now, grace);
+        let named = named.into_iter().copied();
+        named
+            .filter(|name| {
+                self.in_deleting.contains(name)
+                    || is_old && (self.is_condemned(name) || !exists(name))
+            })
             .collect()
     }
 

@@ -163,9 +163,14 @@ impl Device {
 
     fn look_again(&self, world: &mut World, read_at: i64, pack: ObjectName, refs: Refs) -> Backup {
         let survey = world.survey();
-        let is_named = !survey.marks.named_in_deleting([&pack]).is_empty();
-        let is_stale = !is_current(world, read_at) && !usable(world).contains(&pack);
-        if !is_named && !is_stale {
+        let again = marks_of(world).must_be_stored_again(
+            &marks_read_at(world, read_at),
+            world.now,
+            GRACE,
+            [&pack],
+            |pack| survey.exists(pack),
+        );
+        if again.is_empty() {
             return Backup::Checked { pack };
         }
         if world.has(Flaw::SameNameStoredAgain) {
@@ -189,23 +194,35 @@ impl Device {
 }
 
 fn is_current(world: &World, read_at: i64) -> bool {
-    let marks = Marks::from_texts(MarkTexts::default(), read_at).expect("no marks have no gap");
-    marks.is_current(world.now, GRACE) || world.has(Flaw::OldMarksUsed)
+    marks_read_at(world, read_at).is_current(world.now, GRACE)
+}
+
+/// Stands for marks that were read earlier: what the device took from them is in its state.
+fn marks_read_at(world: &World, read_at: i64) -> Marks {
+    let read_at = if world.has(Flaw::OldMarksUsed) {
+        world.now
+    } else {
+        read_at
+    };
+    Marks::from_texts(MarkTexts::default(), read_at).expect("no marks have no gap")
+}
+
+/// The marks as a device reads them now.
+fn marks_of(world: &World) -> Marks {
+    let survey = world.survey();
+    let needed = judge(&survey, &world.rules())
+        .expect("checked in every state")
+        .needed;
+    let mut marks = survey.marks;
+    marks.spare(needed);
+    marks
 }
 
 /// The packs that a device may rely on.
 fn usable(world: &World) -> BTreeSet<ObjectName> {
-    let mut survey = world.survey();
-    let needed = judge(&survey, &world.rules())
-        .expect("checked in every state")
-        .needed;
-    survey.marks.spare(needed);
-    survey
-        .objects
-        .keys()
-        .copied()
-        .filter(|name| !survey.marks.is_condemned(name))
-        .collect()
+    let marks = marks_of(world);
+    let names = world.survey().objects.into_keys();
+    names.filter(|name| !marks.is_condemned(name)).collect()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
