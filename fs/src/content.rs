@@ -223,6 +223,15 @@ impl Content {
         below + self.edits.memory_bytes() + self.edits.len() as u64 * RUN_COST_BYTES
     }
 
+    /// Bytes in memory or in the log, not in chunks, frozen layers included.
+    pub fn raw_bytes(&self) -> u64 {
+        let below = match &self.base.layer {
+            BaseLayer::Frozen(frozen) => frozen.raw_bytes(),
+            BaseLayer::List(_) => 0,
+        };
+        below + self.edits.raw_bytes()
+    }
+
     /// Whether it is nothing but a list, with nothing to log and nothing to chunk.
     pub fn is_chunked(&self) -> bool {
         self.list().is_some()
@@ -290,10 +299,15 @@ impl Content {
                 continue;
             }
             at = range.end;
+            let cut_before = self.cut_from;
             let stamp = self.begin_change(&range);
+            // Chunks that follow a cut take nothing back: both stay as they are.
+            if cut_before == CutFrom::At(range.start) {
+                self.cut_from = cut_before;
+            }
             self.put(range, stamp, item.place());
+            self.size = self.size.max(at);
         }
-        self.size = self.size.max(at);
         self.pass_whole_chunks();
     }
 

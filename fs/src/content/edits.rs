@@ -92,6 +92,10 @@ impl Edit {
         !matches!(self.place, Place::Hole)
     }
 
+    fn is_raw(&self) -> bool {
+        matches!(self.place, Place::Memory { .. } | Place::Logged { .. })
+    }
+
     /// Whether nobody else looks at its buffer, so that it may change in place.
     fn is_own_memory(&self) -> bool {
         matches!(&self.place, Place::Memory { buffer, .. } if Arc::strong_count(buffer) == 1)
@@ -161,6 +165,7 @@ impl Edit {
 pub(super) struct Edits {
     runs: BTreeMap<u64, Edit>,
     memory_bytes: u64,
+    raw_bytes: u64,
     data_bytes: u64,
 }
 
@@ -176,6 +181,11 @@ impl Edits {
     /// Bytes held in memory, by length of the runs.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    /// Bytes in memory or in the log.
+    pub(super) fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
     }
 
     /// Bytes that are not holes.
@@ -352,6 +362,9 @@ impl Edits {
         if edit.is_memory() {
             self.memory_bytes -= edit.length;
         }
+        if edit.is_raw() {
+            self.raw_bytes -= edit.length;
+        }
         if edit.is_data() {
             self.data_bytes -= edit.length;
         }
@@ -361,6 +374,9 @@ impl Edits {
     fn put(&mut self, start: u64, edit: Edit) {
         if edit.is_memory() {
             self.memory_bytes += edit.length;
+        }
+        if edit.is_raw() {
+            self.raw_bytes += edit.length;
         }
         if edit.is_data() {
             self.data_bytes += edit.length;

@@ -35,19 +35,15 @@ impl CutFrom {
 
     /// Bytes of `range` are about to change in a file of `size` bytes.
     ///
-    /// A cut depends on one byte behind it, so a change of that byte takes it back. At the end of
-    /// the file there was no such byte: then the chunk was cut for its length.
+    /// A cut depends on one byte behind it, so a change of that byte takes it back.
     pub(super) fn bytes_change(&mut self, range: &Range<u64>, size: u64) {
-        let is_truncation = range.end == size;
-        match *self {
-            CutFrom::At(at) if range.start <= at && at < range.end && at < size => {
-                let kept = if is_truncation { range.start } else { at };
-                *self = CutFrom::last_chunk_before(kept);
-            }
-            CutFrom::LastChunkBefore(before) if range.start < before && is_truncation => {
-                *self = CutFrom::last_chunk_before(range.start);
-            }
-            _ => {}
+        let (CutFrom::At(known_to) | CutFrom::LastChunkBefore(known_to)) = *self;
+        // A truncation, or a write that is as good as one.
+        let reaches_end = range.end == size;
+        if reaches_end && range.start < known_to {
+            *self = CutFrom::last_chunk_before(range.start);
+        } else if range.contains(&known_to) {
+            *self = CutFrom::last_chunk_before(known_to);
         }
     }
 
@@ -78,13 +74,12 @@ pub struct CutRun {
 }
 
 impl Content {
-    /// How many bytes stand behind the last cut, at most: when there are more than some 8 MiB it is
-    /// worth asking [`Content::cut_ready`].
+    /// How many bytes wait to be cut, at most: when there are more than some 8 MiB it is worth
+    /// asking [`Content::cut_ready`]. When that gives nothing, the file is not written in order: ask
+    /// again after as much again was written, or leave it to the next commit.
     pub fn uncut_bytes(&self) -> u64 {
-        match self.cut_from {
-            CutFrom::At(at) => self.size.saturating_sub(at),
-            CutFrom::LastChunkBefore(before) => self.size.saturating_sub(before),
-        }
+        let (CutFrom::At(known_to) | CutFrom::LastChunkBefore(known_to)) = self.cut_from;
+        self.size.saturating_sub(known_to).min(self.raw_bytes())
     }
 
     /// The chunks that can be cut now, from about `limit_bytes` of the file.

@@ -197,6 +197,21 @@ fn a_copy_within_the_drive_reads_nothing() {
     assert!(world.read(&copy) == world.read(&content));
 }
 
+#[test]
+fn what_is_appended_to_a_copy_opens_its_last_chunk() {
+    let world = World::new();
+    let bytes = random_bytes(8, 30 << 20);
+    let (_, done) = committed(&world, &bytes[..10_000_000]);
+    let mut copy = Content::empty();
+    for piece in pieces(&world, &done.list) {
+        copy.place(copy.size(), &[piece.into()]);
+        assert_eq!(copy.uncut_bytes(), 0);
+    }
+    copy.write(10_000_000, &bytes[10_000_000..]);
+    assert!(world.cut(&mut copy, |_| {}) > 5);
+    assert_eq!(world.rechunk(&copy), world.rechunk(&written(&bytes)));
+}
+
 /// Storing an inline list stores nothing.
 fn stores_of_list(list: &ListRef) -> u64 {
     u64::from(matches!(list, ListRef::Node { .. }))
@@ -244,6 +259,7 @@ enum Step {
     Append { length: usize, seed: u64 },
     Change { at: f64, length: usize, seed: u64 },
     Shorten { to: f64 },
+    Copy,
     Cut,
     Log,
     Commit,
@@ -254,6 +270,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (1usize..6_000_000, any::<u64>()).prop_map(|(length, seed)| Step::Append { length, seed }),
         3 => (0.0..1.0, 1usize..100_000, any::<u64>()).prop_map(|(at, length, seed)| Step::Change { at, length, seed }),
         1 => (0.0..1.0).prop_map(|to| Step::Shorten { to }),
+        1 => Just(Step::Copy),
         4 => Just(Step::Cut),
         1 => Just(Step::Log),
         3 => Just(Step::Commit),
@@ -287,6 +304,14 @@ proptest! {
                 Step::Shorten { to } => {
                     bytes.truncate((to * bytes.len() as f64) as usize);
                     content.truncate(bytes.len() as u64);
+                }
+                // The file is copied within the drive, and the copy takes its place.
+                Step::Copy => {
+                    let list = world.rechunk(&content).list;
+                    content.truncate(0);
+                    for piece in pieces(&world, &list) {
+                        content.place(content.size(), &[piece.into()]);
+                    }
                 }
                 Step::Cut => {
                     world.cut(&mut content, |_| {});
