@@ -213,7 +213,7 @@ impl<'a> OldCuts<'a> {
         while self.at < offset {
             match self.pieces.next().transpose()? {
                 Some((start, piece)) => {
-                    self.at = start + piece.length();
+                    self.at = start.saturating_add(piece.length());
                     self.data_bytes += data_bytes(&[piece]);
                 }
                 None => return Ok(false),

@@ -541,3 +541,14 @@ fn a_failed_load_changes_nothing() {
         .replace(holdfast_crypto::ChunkKind::Data, &id, bytes.clone());
     assert_eq!(world.read(&content), bytes);
 }
+
+#[test]
+fn a_list_that_is_too_short_is_an_error_and_not_zeros() {
+    let world = World::new();
+    let hole = ListRef::Inline(Arc::from([Piece::Hole { length: 100 }]));
+    let content = Content::from_list(200, 0, hole);
+    assert!(content.plan(0..100, &world.chunks).is_ok());
+    assert!(content.plan(0..200, &world.chunks).is_err());
+    assert!(content.plan(150..200, &world.chunks).is_err());
+    assert!(content.seek_data(0, &world.chunks).is_err());
+}

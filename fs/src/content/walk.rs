@@ -144,6 +144,12 @@ impl Part {
 #[error("an extent record of the log is shorter than what refers to it")]
 struct ShortExtent;
 
+#[derive(Debug, thiserror::Error)]
+#[error("a chunk list is damaged: it ends at byte {ends_at}, before its file does")]
+struct ShortList {
+    ends_at: u64,
+}
+
 impl Content {
     /// Where the bytes of `range` are, in order and without gaps; what is behind the end is left
     /// out. Loads the nodes of a long list that it needs, and no data.
@@ -339,12 +345,11 @@ fn visit_list(
     source: &dyn ChunkSource,
     mut visit: impl FnMut(Part) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, LoadError> {
+    let mut at = range.start;
     for piece in pieces_from(source, list, range.start) {
         let (start, piece) = piece?;
-        if start >= range.end {
-            break;
-        }
-        let clipped = start.max(range.start)..(start + piece.length()).min(range.end);
+        let clipped = start.max(range.start)..start.saturating_add(piece.length()).min(range.end);
+        at = clipped.end;
         let origin = match piece {
             Piece::Hole { .. } => Origin::Zero,
             Piece::Chunk { id, length } => {
@@ -356,14 +361,20 @@ fn visit_list(
                 }
             }
         };
-        if visit(Part {
+        let part = Part {
             range: clipped,
             origin,
-        })
-        .is_break()
-        {
+        };
+        if visit(part).is_break() {
             return Ok(ControlFlow::Break(()));
         }
+        if at == range.end {
+            break;
+        }
+    }
+    // Never zeros in the place of what a damaged list does not name.
+    if at < range.end {
+        return Err(LoadError::other(ShortList { ends_at: at }));
     }
     Ok(ControlFlow::Continue(()))
 }
