@@ -21,7 +21,7 @@ fn random_entry(random: &mut SmallRng, pack: u64) -> IndexEntry {
             offset: random.random(),
             stored: random.random(),
             raw: random.random(),
-            key: digest(1 << 40 | pack / 10),
+            key: digest((1 << 40) + pack / 10),
             kind: ChunkKind::Data,
         },
     }

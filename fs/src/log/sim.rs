@@ -246,10 +246,12 @@ impl Disk for SimDisk {
         state.next_file += 1;
         state.names.insert(path.to_owned(), number);
         state.pending_names.push((path.to_owned(), Some(number)));
-        let mut file = FileState::default();
-        // Whether the size survives is as open as everything else; zeros and an end read alike.
-        file.seen = vec![0; size_bytes as usize];
-        file.pending.push(Change::Cut(size_bytes));
+        let file = FileState {
+            seen: vec![0; size_bytes as usize],
+            durable: Vec::new(),
+            // Whether the size survives is as open as everything else; zeros and an end read alike.
+            pending: vec![Change::Cut(size_bytes)],
+        };
         state.files.insert(number, file);
         if last {
             return Err(io::Error::other("power lost"));

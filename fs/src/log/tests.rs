@@ -188,7 +188,7 @@ fn work(log: &Log, random: &mut SmallRng, wrote: &mut Vec<Record>, synced: &mut 
 #[test]
 fn replay_after_power_loss_is_a_prefix_with_everything_synced() {
     let keys = Keys::new();
-    let runs = std::env::var("HOLDFAST_LOG_RUNS").map_or(3000, |runs| runs.parse().unwrap());
+    let runs = std::env::var("HOLDFAST_LOG_RUNS").map_or(2000, |runs| runs.parse().unwrap());
     for seed in 0..runs {
         let disk = Arc::new(SimDisk::new(seed));
         let mut random = SmallRng::seed_from_u64(seed ^ 0x5eed);
@@ -522,11 +522,11 @@ fn print_speed(log: &Log) {
         ciphertext: &ciphertext,
     };
     let start = Instant::now();
-    for _ in 0..512 {
+    for _ in 0..128 {
         log.append(&chunk).unwrap();
     }
     let seconds = start.elapsed().as_secs_f64();
-    println!("1 MiB chunks: {:.0} MiB/s", 512.0 / seconds);
+    println!("1 MiB chunks: {:.0} MiB/s", 128.0 / seconds);
     let start = Instant::now();
     for _ in 0..100_000 {
         log.append(&RecordRef::Operation(&[3; 100])).unwrap();
