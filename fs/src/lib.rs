@@ -2,7 +2,6 @@
 //!
 //! The modules stand in the order of a byte's route, from the kernel's request to the store.
 
-pub mod cache;
 pub mod chunk;
 pub mod chunks;
 pub mod cli;
@@ -13,6 +12,6 @@ pub mod engine;
 pub mod filesystem;
 pub mod format;
 pub mod list;
-pub mod index;
 pub mod log;
 pub mod rechunk;
+pub mod tree;

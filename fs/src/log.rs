@@ -225,8 +225,6 @@ struct Inner {
     readers: Mutex<LruCache<u64, Arc<dyn DiskFile>>>,
     sync: sync::GroupCommit,
     used: AtomicU64,
-    /// Taken from the file system for the active segment, and not used yet.
-    preallocated: AtomicU64,
     limit: AtomicU64,
     read_only: OnceLock<ReadOnlyReason>,
 }
@@ -415,7 +413,6 @@ impl Inner {
         }
         tail.next_sequence += 1;
         self.used.fetch_add(stored, Ordering::Relaxed);
-        self.preallocated.fetch_sub(stored, Ordering::Relaxed);
         Ok(position)
     }
 
@@ -509,13 +506,9 @@ impl Inner {
                 },
             );
         }
-        let header_bytes = SEGMENT_HEADER_BYTES as u64;
-        self.used.fetch_add(header_bytes, Ordering::Relaxed);
-        self.preallocated
-            .store(capacity - header_bytes, Ordering::Relaxed);
+        self.used
+            .fetch_add(SEGMENT_HEADER_BYTES as u64, Ordering::Relaxed);
         self.readers.lock().put(number, file.clone());
-        // Even if it never gets a record: later marks will rest on its header.
-        tail.dirty.push((number, file.clone()));
         tail.active = Some(Active {
             number,
             id,
@@ -561,9 +554,8 @@ impl Inner {
         let wanted = self.limits.bytes.unwrap_or(space.total / 10);
         let free = space.available.saturating_sub(self.kept_free(&space));
         let used = self.used.load(Ordering::Relaxed);
-        let ours = used.saturating_add(self.preallocated.load(Ordering::Relaxed));
         self.limit
-            .store(wanted.min(ours.saturating_add(free)), Ordering::Relaxed);
+            .store(wanted.min(used.saturating_add(free)), Ordering::Relaxed);
         Ok(space)
     }
 
