@@ -2,6 +2,7 @@
 //!
 //! The modules stand in the order of a byte's route, from the kernel's request to the store.
 
+pub mod cache;
 pub mod chunk;
 pub mod chunks;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod encrypt;
 pub mod engine;
 pub mod filesystem;
 pub mod format;
+pub mod index;
 pub mod list;
 pub mod log;
 pub mod rechunk;

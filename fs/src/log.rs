@@ -225,6 +225,8 @@ struct Inner {
     readers: Mutex<LruCache<u64, Arc<dyn DiskFile>>>,
     sync: sync::GroupCommit,
     used: AtomicU64,
+    /// Taken from the file system for the active segment, and not used yet.
+    preallocated: AtomicU64,
     limit: AtomicU64,
     read_only: OnceLock<ReadOnlyReason>,
 }
@@ -413,6 +415,7 @@ impl Inner {
         }
         tail.next_sequence += 1;
         self.used.fetch_add(stored, Ordering::Relaxed);
+        self.preallocated.fetch_sub(stored, Ordering::Relaxed);
         Ok(position)
     }
 
@@ -506,9 +509,13 @@ impl Inner {
                 },
             );
         }
-        self.used
-            .fetch_add(SEGMENT_HEADER_BYTES as u64, Ordering::Relaxed);
+        let header_bytes = SEGMENT_HEADER_BYTES as u64;
+        self.used.fetch_add(header_bytes, Ordering::Relaxed);
+        self.preallocated
+            .store(capacity - header_bytes, Ordering::Relaxed);
         self.readers.lock().put(number, file.clone());
+        // Even if it never gets a record: later marks will rest on its header.
+        tail.dirty.push((number, file.clone()));
         tail.active = Some(Active {
             number,
             id,
@@ -554,8 +561,9 @@ impl Inner {
         let wanted = self.limits.bytes.unwrap_or(space.total / 10);
         let free = space.available.saturating_sub(self.kept_free(&space));
         let used = self.used.load(Ordering::Relaxed);
+        let ours = used.saturating_add(self.preallocated.load(Ordering::Relaxed));
         self.limit
-            .store(wanted.min(used.saturating_add(free)), Ordering::Relaxed);
+            .store(wanted.min(ours.saturating_add(free)), Ordering::Relaxed);
         Ok(space)
     }
 

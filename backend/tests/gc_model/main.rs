@@ -34,7 +34,7 @@ fn finds(scenario: Scenario, flaw: Flaw) {
     }
 }
 
-/// Both devices are about to back up a chunk that only a forgotten commit has.
+/// Both devices are about to back up a chunk that only a forgotten commit has; one process dies anywhere.
 #[test]
 fn two_devices_and_gc_lose_nothing() {
     holds(Scenario::two_devices());

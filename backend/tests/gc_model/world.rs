@@ -65,7 +65,7 @@ impl Scenario {
             a_backs_up: true,
             b_backs_up: true,
             gc_runs: 2,
-            crashes: 0,
+            crashes: 1,
             ..Self::NONE
         }
     }

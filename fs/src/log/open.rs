@@ -88,6 +88,7 @@ pub(super) fn open(
         readers: Mutex::new(LruCache::new(OPEN_SEGMENTS)),
         sync: GroupCommit::new(survey.next_sequence - 1),
         used: AtomicU64::new(used),
+        preallocated: AtomicU64::new(0),
         limit: AtomicU64::new(0),
         read_only: OnceLock::new(),
     };
@@ -274,9 +275,10 @@ fn settle(
         disk.remove(&path)
             .map_err(|error| LogError::io("remove", &path, error))?;
     }
-    // Records that a killed process left in the page cache may not be on disk yet.
+    // What a killed process left in the page cache may not be on disk yet: records, or only the
+    // header of a segment that has none.
     for (segment, (_, sealed)) in found.iter().zip(&survey.good) {
-        if sealed.end_sequence > survey.synced + 1 {
+        if sealed.end_sequence > survey.synced {
             let path = segment::path(folder, segment.number);
             let synced = segment.file.sync_data();
             synced.map_err(|error| LogError::io("sync", &path, error))?;

@@ -9,7 +9,7 @@ use super::{Inner, LogError, LogPosition, ReadOnlyReason};
 
 /// Iterator over what the log held when it was opened. Memory: one buffer and one record.
 ///
-/// An error is the last item. Then the log is read-only, and stays as it is on disk.
+/// Read it to its end before anything is released. An error is the last item. Then the log is read-only, and stays as it is on disk.
 pub struct Replay {
     log: Arc<Inner>,
     plan: Plan,
