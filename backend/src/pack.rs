@@ -62,6 +62,11 @@ impl PackBuilder {
         u32::try_from(self.bytes.len()).expect("packs are closed at a hundredth of 4 GiB")
     }
 
+    /// The bytes at a place that [`PackBuilder::append`] gave.
+    pub fn bytes(&self, place: Range<u32>) -> &[u8] {
+        &self.bytes[place.start as usize..place.end as usize]
+    }
+
     /// The finished object. `trailer` is the encryption of [`Trailer::encode`] of `self.len()` and
     /// the length of `table`.
     pub fn finish(mut self, table: &Ciphertext, trailer: &Ciphertext) -> Object {

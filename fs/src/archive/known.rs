@@ -1,0 +1,112 @@
+//! Whether a chunk need not be stored again: the dedup decision.
+//!
+//! A chunk counts as known if it is on its way, or if the index has a copy in a pack that is there and
+//! that no gc has condemned, as far as marks say that were read within half of the grace period
+//! (`docs/protocol/gc.md`). When in doubt it is stored again; that costs bytes, never data.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use holdfast_backend::layout::ObjectName;
+use holdfast_backend::marks::Marks;
+use holdfast_crypto::ChunkId;
+use parking_lot::RwLock;
+
+use super::{Archive, ArchiveError};
+
+/// Marks older than this are read again in the background.
+const REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// The marks as they were last read.
+pub(crate) struct KnownMarks {
+    grace: Duration,
+    read: RwLock<Option<(Arc<Marks>, Instant)>>,
+    refreshing: Arc<AtomicBool>,
+}
+
+/// Seconds since 1970 in UTC.
+pub fn now_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl KnownMarks {
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { grace, read: RwLock::default(), refreshing: Arc::default() }
+    }
+
+    pub(crate) fn set(&self, marks: Marks) -> Arc<Marks> {
+        let marks = Arc::new(marks);
+        *self.read.write() = Some((Arc::clone(&marks), Instant::now()));
+        marks
+    }
+
+    /// The marks, if they may still be relied on.
+    pub(crate) fn current(&self) -> Option<Arc<Marks>> {
+        let read = self.read.read();
+        let (marks, _) = read.as_ref()?;
+        marks.is_current(now_seconds(), self.grace).then(|| Arc::clone(marks))
+    }
+
+    pub(crate) fn last(&self) -> Option<Arc<Marks>> {
+        self.read.read().as_ref().map(|(marks, _)| Arc::clone(marks))
+    }
+
+    fn is_due(&self) -> bool {
+        let after = REFRESH_AFTER.min(self.grace / 4);
+        self.read.read().as_ref().is_none_or(|(_, at)| at.elapsed() > after)
+    }
+
+    /// Whether an object must not be relied on; when nothing current is known, it may.
+    pub(crate) fn is_condemned(&self, name: &ObjectName) -> bool {
+        self.last().is_some_and(|marks| marks.is_condemned(name))
+    }
+}
+
+impl Archive {
+    /// Whether this chunk need not be stored again.
+    pub fn known(self: &Archive, id: &ChunkId) -> bool {
+        if self.read.is_known_bad(id) {
+            return false;
+        }
+        if self.packer.is_queued(id) {
+            return true;
+        }
+        let places = self.places.locate(id);
+        if places.is_empty() {
+            return false;
+        }
+        let Some(marks) = self.marks.current() else { return false };
+        let absent = self.absent_packs.read();
+        places.iter().any(|place| {
+            !marks.is_condemned(&ObjectName::Pack(place.pack)) && !absent.contains(&place.pack)
+        })
+    }
+
+    /// Reads the marks.
+    pub fn read_marks(&self) -> Result<Arc<Marks>, ArchiveError> {
+        let read = Marks::read(&*self.store, now_seconds());
+        let answer = super::runtime::wait_for(&self.runtime, crate::blocking::deadline(), read);
+        let mut marks = answer.ok_or(ArchiveError::TimedOut)??;
+        // What this device's newest commit needs is needed, whatever an older mark says.
+        if let Some(refs) = &self.head.lock().refs {
+            marks.spare(refs.names.iter().copied());
+        }
+        Ok(self.marks.set(marks))
+    }
+
+    /// Reads the marks again in the background if it is time. To be called now and then.
+    pub fn refresh_marks(self: &Arc<Self>) {
+        if !self.marks.is_due() || self.marks.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let archive = Arc::clone(self);
+        self.runtime.spawn_blocking(move || {
+            if let Err(error) = archive.read_marks() {
+                tracing::warn!(%error, "the marks could not be read; new data is not deduplicated without them");
+            }
+            archive.marks.refreshing.store(false, Ordering::Release);
+        });
+    }
+}

@@ -1,0 +1,384 @@
+use std::collections::BTreeMap;
+
+use holdfast_backend::layout::Folder;
+use holdfast_backend::store::{Fault, FaultRates, MemoryStore, Record};
+
+use super::*;
+use crate::format::node::HashedEntry;
+use crate::format::{
+    Attributes, Body, CommitKind, Entry, FileKind, Inode, ListRef, Piece, Target, Time, Totals, TreeRef,
+    Xattrs,
+};
+use crate::format::node::TreeNode;
+use crate::store_commit::{CommitDraft, CommitOutcome};
+
+/// A computer: a home folder and the store that it uses.
+pub(crate) struct Computer {
+    pub(crate) _folder: tempfile::TempDir,
+    pub(crate) home: Home,
+    pub(crate) store: Arc<dyn ObjectStore>,
+}
+
+impl Computer {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(&folder.path().join("home"));
+        Self { _folder: folder, home, store }
+    }
+
+    pub(crate) fn create(&self) -> (Arc<Archive>, RecoveryCode) {
+        Archive::create(Arc::clone(&self.store), &self.home, settings(), "laptop").unwrap()
+    }
+
+    pub(crate) fn open(&self) -> Result<Arc<Archive>, ArchiveError> {
+        let access = Access::Write(self.home.lock().unwrap());
+        Archive::open_on(Arc::clone(&self.store), &self.home, settings(), access)
+    }
+
+    pub(crate) fn recover(&self, code: &RecoveryCode, from: Option<&str>) -> Result<Arc<Archive>, ArchiveError> {
+        Archive::recover(Arc::clone(&self.store), &self.home, settings(), code, "laptop", from)
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings::new("memory")
+}
+
+pub(crate) fn memory() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new())
+}
+
+fn attributes(kind: FileKind) -> Attributes {
+    let time = Time { seconds: 1_700_000_000, nanos: 5 };
+    let nobody: Arc<[u8]> = Arc::from(&b""[..]);
+    Attributes {
+        kind,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        owner: Arc::clone(&nobody),
+        group: nobody,
+        mtime: time,
+        ctime: time,
+        atime: time,
+        rdev: 0,
+    }
+}
+
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+
+/// A root folder with these files, one chunk each, its tree stored through the archive.
+pub(crate) fn draft(archive: &Archive, files: &Files, kind: CommitKind, label: Option<&str>) -> CommitDraft {
+    let mut items: Vec<HashedEntry> = Vec::new();
+    for (number, (name, content)) in files.iter().enumerate() {
+        let id = archive.store(ChunkKind::Data, content).unwrap();
+        let length = content.len() as u32;
+        let list = ListRef::Inline(Arc::from([Piece::Chunk { id, length }]));
+        let size = u64::from(length);
+        let inode = Inode {
+            file: 2 + number as u64,
+            attributes: attributes(FileKind::Regular),
+            xattrs: Arc::new(Xattrs::new()),
+            fingerprint: 0,
+            body: Body::Regular { size, allocated: size, list },
+        };
+        let entry = Entry { name: name.as_bytes().to_vec(), target: Target::Inline(inode) };
+        items.push(HashedEntry { hash: archive.keychain().name_hash(name.as_bytes()), entry });
+    }
+    items.sort_by(|a, b| (a.hash, &a.entry.name).cmp(&(b.hash, &b.entry.name)));
+    let totals = items.iter().fold(Totals::default(), |sum, item| sum.plus(item.entry.totals()));
+    let tree = (!items.is_empty()).then(|| {
+        let id = archive.store(ChunkKind::Tree, &TreeNode::Items(items).encode()).unwrap();
+        TreeRef { level: 0, id, totals }
+    });
+    let root = Inode {
+        file: 1,
+        attributes: attributes(FileKind::Directory),
+        xattrs: Arc::new(Xattrs::new()),
+        fingerprint: 0,
+        body: Body::Directory { tree },
+    };
+    CommitDraft {
+        time: Time { seconds: 1_700_000_100, nanos: 0 },
+        kind,
+        label: label.map(str::to_owned),
+        root,
+        links: None,
+        next_file: 1000,
+        totals,
+    }
+}
+
+/// Everything in a commit's root folder, read back.
+pub(crate) fn read_back(archive: &Archive, commit: &Commit) -> Files {
+    let mut files = Files::new();
+    let Body::Directory { tree: Some(tree) } = &commit.root.body else { return files };
+    let bytes = archive.load(ChunkKind::Tree, &tree.id).unwrap();
+    let TreeNode::<HashedEntry>::Items(items) = TreeNode::decode(&bytes).unwrap() else {
+        panic!("one page")
+    };
+    for item in items {
+        let Target::Inline(inode) = &item.entry.target else { panic!("no links") };
+        let Body::Regular { list: ListRef::Inline(pieces), .. } = &inode.body else { panic!("a file") };
+        let mut content = Vec::new();
+        for piece in pieces.iter() {
+            let Piece::Chunk { id, .. } = piece else { panic!("no holes") };
+            content.extend_from_slice(&archive.load(ChunkKind::Data, id).unwrap());
+        }
+        files.insert(String::from_utf8(item.entry.name).unwrap(), content);
+    }
+    files
+}
+
+pub(crate) fn files(count: usize, seed: u8) -> Files {
+    let content = |n: usize| (0..3000).map(|i| (i * 7 + n * 13) as u8 ^ seed).collect();
+    (0..count).map(|n| (format!("file-{n}"), content(n))).collect()
+}
+
+pub(crate) fn commit(archive: &Archive, files: &Files) -> CommitOutcome {
+    let draft = draft(archive, files, CommitKind::Requested, None);
+    archive.store_commit(draft, None).unwrap()
+}
+
+#[test]
+fn what_one_computer_stores_another_one_reads_after_recover() {
+    let store = memory();
+    let first = Computer::new(store.clone());
+    let (archive, code) = first.create();
+    let files = files(50, 1);
+    commit(&archive, &files);
+
+    let second = Computer::new(store);
+    let other = second.recover(&code, None).unwrap();
+    assert_eq!(other.device_record().name, "laptop-2");
+    assert_eq!(other.device_record().number, 2);
+    let (snapshot, commit) = other.load_snapshot("latest").unwrap();
+    assert_eq!(snapshot.device, "laptop");
+    assert_eq!(read_back(&other, &commit), files);
+    assert!(other.head().is_none());
+}
+
+#[test]
+fn recover_can_start_from_another_device() {
+    let store = memory();
+    let (archive, code) = Computer::new(store.clone()).create();
+    let files = files(3, 1);
+    commit(&archive, &files);
+    let second = Computer::new(store);
+    let other = second.recover(&code, Some("laptop")).unwrap();
+    let (_, head) = other.head().unwrap();
+    assert_eq!(head.kind, CommitKind::Checkpoint);
+    assert_eq!(read_back(&other, &head), files);
+}
+
+#[test]
+fn closing_and_opening_changes_nothing() {
+    let computer = Computer::new(memory());
+    let (archive, _) = computer.create();
+    let files = files(20, 2);
+    let (name, _) = commit(&archive, &files).commit();
+    drop(archive);
+    let archive = computer.open().unwrap();
+    let (head, commit) = archive.head().unwrap();
+    assert_eq!(head, name);
+    assert_eq!(read_back(&archive, &commit), files);
+}
+
+#[test]
+fn a_store_that_holds_an_archive_is_refused() {
+    let store = memory();
+    Computer::new(store.clone()).create();
+    let second = Computer::new(store);
+    let made = Archive::create(second.store.clone(), &second.home, settings(), "x");
+    assert!(matches!(made.map(drop), Err(ArchiveError::AlreadyAnArchive { .. })));
+}
+
+#[test]
+fn what_is_no_archive_and_what_is_another_one_is_told_apart() {
+    let computer = Computer::new(memory());
+    drop(computer.create());
+    let empty = Computer { _folder: tempfile::tempdir().unwrap(), home: computer.home.clone(), store: memory() };
+    assert!(matches!(empty.open().map(drop), Err(ArchiveError::NotAnArchive { .. })));
+    let others = memory();
+    let (_, code) = Computer::new(others.clone()).create();
+    let other = Computer { _folder: tempfile::tempdir().unwrap(), home: computer.home.clone(), store: others };
+    assert!(matches!(other.open().map(drop), Err(ArchiveError::WrongKey { .. })));
+    let third = Computer::new(Arc::clone(&computer.store));
+    assert!(matches!(third.recover(&code, None).map(drop), Err(ArchiveError::WrongRecoveryCode { .. })));
+    assert!(!third.home.is_set_up());
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_noticed() {
+    let store = memory();
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    commit(&archive, &files(2, 1));
+    drop(archive);
+    for name in store.names() {
+        if matches!(name, ObjectName::Commit { .. }) {
+            runtime::handle().block_on(store.delete(&name)).unwrap();
+        }
+    }
+    assert!(matches!(computer.open().map(drop), Err(ArchiveError::RolledBack { .. })));
+}
+
+#[test]
+fn two_devices_that_join_at_once_are_both_in_the_keyring() {
+    let store = memory();
+    let first = Computer::new(store.clone());
+    let (archive, code) = first.create();
+    let one = Computer::new(store.clone());
+    one.recover(&code, None).unwrap();
+    // Another device read version 1 before `one` stored version 2.
+    let version_two = store.names().into_iter().rfind(|name| matches!(name, ObjectName::Keyring { version: 2, .. }));
+    let name = version_two.unwrap();
+    let held = runtime::handle().block_on(store.get(&name)).unwrap();
+    runtime::handle().block_on(store.delete(&name)).unwrap();
+    let two = Computer::new(store.clone());
+    two.recover(&code, None).unwrap();
+    store.corrupt(&name, held);
+    drop(archive);
+    let archive = first.open().unwrap();
+    assert_eq!(archive.devices().len(), 3);
+    let names: BTreeSet<String> = archive.devices().into_iter().map(|device| device.name).collect();
+    assert_eq!(names.len(), 3);
+    assert_eq!(archive.keyring.read().version, 3);
+    assert!(one.open().is_ok() && two.open().is_ok());
+}
+
+#[test]
+fn many_small_chunks_cost_few_requests() {
+    let store = Arc::new(Record::new(memory()));
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let files = files(2000, 3);
+    commit(&archive, &files);
+    drop(archive);
+    let archive = computer.open().unwrap();
+    let (_, commit) = archive.head().unwrap();
+    store.reset();
+    assert_eq!(read_back(&archive, &commit), files);
+    let requests = store.snapshot().requests();
+    assert!(requests <= 30, "{requests} requests for 2000 chunks");
+}
+
+#[test]
+fn prefetched_chunks_come_in_long_ranges() {
+    let store = Arc::new(Record::new(memory()));
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let content = |n: u32| -> Vec<u8> {
+        let mut state = n.wrapping_mul(2_654_435_761) | 1;
+        (0..700_000).map(|_| { state ^= state << 13; state ^= state >> 17; state ^= state << 5; state as u8 }).collect()
+    };
+    let ids: Vec<(ChunkKind, ChunkId)> =
+        (0..8).map(|n| (ChunkKind::Data, archive.store(ChunkKind::Data, &content(n)).unwrap())).collect();
+    archive.flush(None).unwrap();
+    store.reset();
+    archive.prefetch(&ids);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for (n, (kind, id)) in ids.iter().enumerate() {
+        assert_eq!(archive.load(*kind, id).unwrap(), content(n as u32));
+    }
+    assert!(store.snapshot().requests() <= 4, "{:?}", store.snapshot().requests());
+}
+
+#[test]
+fn a_thread_that_may_not_wait_is_told_so() {
+    let computer = Computer::new(memory());
+    let (archive, _) = computer.create();
+    let id = archive.store(ChunkKind::Data, &[7; 5000]).unwrap();
+    archive.flush(None).unwrap();
+    let found = crate::blocking::without_waiting(|| archive.load(ChunkKind::Data, &id));
+    assert!(matches!(found, Err(LoadError::WouldBlock)));
+    assert_eq!(archive.load(ChunkKind::Data, &id).unwrap().len(), 5000);
+    assert!(crate::blocking::without_waiting(|| archive.load(ChunkKind::Data, &id)).is_ok());
+    let unknown = archive.keychain().chunk_id(ChunkKind::Data, b"never stored");
+    let found = crate::blocking::without_waiting(|| archive.load(ChunkKind::Data, &unknown));
+    assert!(matches!(found, Err(LoadError::Missing { .. })));
+}
+
+#[test]
+fn a_damaged_chunk_costs_itself_and_is_no_longer_known() {
+    let store = memory();
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let id = archive.store(ChunkKind::Data, &[9; 5000]).unwrap();
+    archive.flush(None).unwrap();
+    assert!(archive.known(&id));
+    let pack = archive.locate(&id)[0];
+    let name = ObjectName::Pack(pack.pack);
+    let mut bytes = runtime::handle().block_on(store.get(&name)).unwrap().to_vec();
+    bytes[pack.offset as usize + 30] ^= 1;
+    store.corrupt(&name, bytes);
+    assert!(matches!(archive.load(ChunkKind::Data, &id), Err(LoadError::Damaged { .. })));
+    assert!(!archive.known(&id));
+    assert_eq!(archive.store(ChunkKind::Data, &[9; 5000]).unwrap(), id);
+    archive.flush(None).unwrap();
+    assert_eq!(archive.load(ChunkKind::Data, &id).unwrap().len(), 5000);
+}
+
+#[test]
+fn equal_content_is_stored_once() {
+    let computer = Computer::new(memory());
+    let (archive, _) = computer.create();
+    archive.store(ChunkKind::Data, &[1; 100_000]).unwrap();
+    archive.flush(None).unwrap();
+    let stored = archive.packer().queue().stored_bytes;
+    archive.store(ChunkKind::Data, &[1; 100_000]).unwrap();
+    archive.flush(None).unwrap();
+    assert_eq!(archive.packer().queue().stored_bytes, stored);
+}
+
+#[test]
+fn nothing_but_opaque_bytes_reaches_the_store() {
+    let store = memory();
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let files = Files::from([("a-very-telling-name".to_owned(), b"a very telling content".repeat(50))]);
+    commit(&archive, &files);
+    for name in store.names() {
+        let bytes = runtime::handle().block_on(store.get(&name)).unwrap();
+        for secret in [&b"telling"[..], b"laptop"] {
+            assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_store_with_many_faults_loses_nothing() {
+    let inner = memory();
+    let faulty = Arc::new(Fault::new(inner.clone(), 7, FaultRates::MANY));
+    let policy = holdfast_backend::store::RetryPolicy {
+        first_delay: std::time::Duration::from_millis(1),
+        longest_delay: std::time::Duration::from_millis(5),
+        ..Default::default()
+    };
+    let computer = Computer::new(inner.clone());
+    drop(computer.create());
+    let store: Arc<dyn ObjectStore> = Arc::new(holdfast_backend::store::Retry::new(faulty, policy));
+    let through = Computer { _folder: tempfile::tempdir().unwrap(), home: computer.home.clone(), store };
+    let mut last = None;
+    for seed in 0..5 {
+        let archive = match through.open() {
+            Ok(archive) => archive,
+            // A stale listing looks like a rollback: refused, nothing is lost.
+            Err(ArchiveError::RolledBack { .. } | ArchiveError::NotAnArchive { .. }) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let files = files(30, seed);
+        let draft = draft(&archive, &files, CommitKind::Requested, None);
+        match archive.store_commit(draft, None) {
+            Ok(_) => last = Some(files),
+            Err(error) => eprintln!("seed {seed}: {error}"),
+        }
+        drop(archive);
+    }
+    let archive = computer.open().unwrap();
+    let listed = runtime::handle().block_on(inner.list(Folder::Commits(None))).unwrap();
+    assert!(!listed.is_empty());
+    if let (Some(files), Some((_, commit))) = (last, archive.head()) {
+        assert_eq!(read_back(&archive, &commit), files);
+    }
+}

@@ -1,0 +1,370 @@
+//! The way back: from the store, or from wherever on this computer a chunk is, to its plaintext.
+//!
+//! ```text
+//! memory -> packer's queue -> log -> block in memory -> pack in the store -> decrypt -> check id
+//! ```
+//!
+//! One flight per chunk: of many threads that want it, one fetches it. Small chunks are fetched with
+//! their neighbours, a mebibyte at a time, and the ciphertext block is kept, so that restoring 60,000
+//! small files is not 60,000 requests. [`ReadPath::prefetch`] merges neighbours into ranges of up to
+//! 8 MiB, several under way. A copy that is missing or damaged gives way to the next copy.
+//!
+//! Threads that must not wait for the store (see [`crate::blocking`]) get `WouldBlock` instead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use holdfast_backend::layout::ObjectName;
+use holdfast_backend::store::{ObjectStore, StoreError, StoreErrorKind};
+use holdfast_crypto::{ChunkId, ChunkKind, Digest, SessionKey};
+use parking_lot::RwLock;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::archive::byte_lru::ByteLru;
+use crate::archive::flights::{Boarding, Flights};
+use crate::archive::places::{Location, Places};
+use crate::archive::runtime::wait_for;
+use crate::archive::session_keys::SessionKeys;
+use crate::blocking;
+use crate::chunks::{LoadError, Outage};
+use crate::keychain::Keychain;
+use crate::packer::{Packer, QueuedChunk};
+
+/// Chunks up to this length are fetched with their block.
+const SMALL_CHUNK_BYTES: u32 = 512 << 10;
+const BLOCK_BYTES: u64 = 1 << 20;
+/// Longest request of a prefetch.
+const SPAN_BYTES: u64 = 8 << 20;
+/// Neighbours are merged over gaps up to this.
+const GAP_BYTES: u64 = 256 << 10;
+const SPANS_UNDER_WAY: usize = 8;
+
+/// Finds a chunk that is in the log and not yet in a pack.
+pub type PendingChunks = Arc<dyn Fn(ChunkKind, &ChunkId) -> Option<QueuedChunk> + Send + Sync>;
+
+/// Loads chunks.
+pub(crate) struct ReadPath {
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+    keychain: Arc<Keychain>,
+    session_keys: Arc<SessionKeys>,
+    places: Arc<Places>,
+    packer: Arc<Packer>,
+    pending: RwLock<Option<PendingChunks>>,
+    chunks: ByteLru<(ChunkKind, ChunkId)>,
+    blocks: ByteLru<(Digest, u64)>,
+    chunk_flights: Flights<(ChunkKind, ChunkId), Result<Bytes, LoadError>>,
+    block_flights: Flights<(Digest, u64), Result<Bytes, ReadError>>,
+    spans: Arc<Semaphore>,
+    known_bad: RwLock<BTreeSet<ChunkId>>,
+}
+
+/// Why one copy could not be read.
+#[derive(Clone, Debug)]
+enum ReadError {
+    Store(StoreError),
+    TimedOut,
+    Damaged,
+}
+
+impl ReadPath {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        runtime: Handle,
+        keychain: Arc<Keychain>,
+        session_keys: Arc<SessionKeys>,
+        places: Arc<Places>,
+        packer: Arc<Packer>,
+        memory_bytes: u64,
+    ) -> Self {
+        let share = |part: u64| usize::try_from(memory_bytes / part).unwrap_or(usize::MAX);
+        Self {
+            store,
+            runtime,
+            keychain,
+            session_keys,
+            places,
+            packer,
+            pending: RwLock::default(),
+            chunks: ByteLru::new(share(6)),
+            blocks: ByteLru::new(share(10)),
+            chunk_flights: Flights::new(),
+            block_flights: Flights::new(),
+            spans: Arc::new(Semaphore::new(SPANS_UNDER_WAY)),
+            known_bad: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn set_pending(&self, pending: PendingChunks) {
+        *self.pending.write() = Some(pending);
+    }
+
+    pub(crate) fn is_known_bad(&self, id: &ChunkId) -> bool {
+        self.known_bad.read().contains(id)
+    }
+
+    pub(crate) fn mark_bad(&self, id: ChunkId) {
+        self.known_bad.write().insert(id);
+    }
+
+    pub(crate) fn mark_good(&self, id: &ChunkId) {
+        self.known_bad.write().remove(id);
+    }
+
+    /// Keeps a chunk that was just made: it will be wanted again soon.
+    pub(crate) fn keep(&self, kind: ChunkKind, id: ChunkId, plaintext: Bytes) {
+        self.chunks.insert((kind, id), plaintext);
+    }
+
+    pub(crate) fn load(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
+        if let Some(found) = self.find_here(kind, id)? {
+            return Ok(found);
+        }
+        if self.places.locate(id).is_empty() {
+            return Err(LoadError::Missing { kind, id: *id });
+        }
+        if !blocking::may_block() {
+            return Err(LoadError::WouldBlock);
+        }
+        match self.chunk_flights.board((kind, *id), blocking::deadline()) {
+            Boarding::Arrived(result) => result,
+            Boarding::TimedOut => Err(LoadError::Unavailable { outage: Outage::TimedOut }),
+            Boarding::Fly(pilot) => {
+                let result = self.fetch(kind, id);
+                if let Ok(bytes) = &result {
+                    self.keep(kind, *id, bytes.clone());
+                }
+                pilot.land(result.clone());
+                result
+            }
+        }
+    }
+
+    /// In memory, in the packer's queue or in the log.
+    fn find_here(&self, kind: ChunkKind, id: &ChunkId) -> Result<Option<Bytes>, LoadError> {
+        if let Some(bytes) = self.chunks.find(&(kind, *id)) {
+            return Ok(Some(bytes));
+        }
+        let pending = || self.pending.read().clone().and_then(|pending| pending(kind, id));
+        let Some(queued) = self.packer.find(id).or_else(pending) else {
+            return Ok(None);
+        };
+        let damaged = || LoadError::Damaged { kind, id: *id, object: None };
+        let session = self.session_keys.find(&queued.key).ok_or_else(damaged)?;
+        let plaintext = self.open(&session, kind, id, queued.raw_length, &queued.stored);
+        let plaintext = plaintext.ok_or_else(damaged)?;
+        self.keep(kind, *id, plaintext.clone());
+        Ok(Some(plaintext))
+    }
+
+    /// Tries every copy.
+    fn fetch(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
+        let mut last = LoadError::Missing { kind, id: *id };
+        for place in self.places.locate(id) {
+            let error = match self.fetch_copy(kind, id, &place) {
+                Ok(plaintext) => return Ok(plaintext),
+                Err(error) => error,
+            };
+            last = match error {
+                ReadError::TimedOut => return Err(LoadError::Unavailable { outage: Outage::TimedOut }),
+                ReadError::Damaged => self.damaged(kind, id, &place),
+                ReadError::Store(error) => match error.kind() {
+                    StoreErrorKind::NotFound => {
+                        tracing::error!(chunk = ?id, pack = %place.pack, "a pack is missing");
+                        last
+                    }
+                    StoreErrorKind::Damaged => self.damaged(kind, id, &place),
+                    StoreErrorKind::Transient => {
+                        return Err(LoadError::Unavailable { outage: Outage::BreakerOpen });
+                    }
+                    _ => return Err(LoadError::other(error)),
+                },
+            };
+        }
+        self.mark_bad(*id);
+        Err(last)
+    }
+
+    fn damaged(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> LoadError {
+        let object = ObjectName::Pack(place.pack).to_string();
+        tracing::error!(chunk = ?id, %object, "a chunk is damaged");
+        LoadError::Damaged { kind, id: *id, object: Some(object) }
+    }
+
+    fn fetch_copy(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Result<Bytes, ReadError> {
+        let session = self.session_key(&place.key)?;
+        let stored = self.fetch_stored(place)?;
+        self.open(&session, kind, id, place.raw, &stored).ok_or(ReadError::Damaged)
+    }
+
+    /// A chunk's ciphertext from one place, unopened.
+    fn fetch_stored(&self, place: &Location) -> Result<Bytes, ReadError> {
+        let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.stored);
+        let size = self.places.pack(&place.pack).map_or(0, |pack| pack.size);
+        if place.stored > SMALL_CHUNK_BYTES || size < range.end {
+            return self.range(place.pack, range);
+        }
+        let first = range.start / BLOCK_BYTES;
+        let last = (range.end - 1) / BLOCK_BYTES;
+        let mut joined = BytesMut::new();
+        for number in first..=last {
+            let block = self.block(place.pack, number, size)?;
+            let start = range.start.max(number * BLOCK_BYTES) - number * BLOCK_BYTES;
+            let end = range.end.min((number + 1) * BLOCK_BYTES) - number * BLOCK_BYTES;
+            let part = block.slice(start as usize..end as usize);
+            if first == last {
+                return Ok(part);
+            }
+            joined.extend_from_slice(&part);
+        }
+        Ok(joined.freeze())
+    }
+
+    fn block(&self, pack: Digest, number: u64, size: u64) -> Result<Bytes, ReadError> {
+        if let Some(block) = self.blocks.find(&(pack, number)) {
+            return Ok(block);
+        }
+        match self.block_flights.board((pack, number), blocking::deadline()) {
+            Boarding::Arrived(result) => result,
+            Boarding::TimedOut => Err(ReadError::TimedOut),
+            Boarding::Fly(pilot) => {
+                let start = number * BLOCK_BYTES;
+                let result = self.range(pack, start..(start + BLOCK_BYTES).min(size));
+                if let Ok(block) = &result {
+                    self.blocks.insert((pack, number), block.clone());
+                }
+                pilot.land(result.clone());
+                result
+            }
+        }
+    }
+
+    fn range(&self, pack: Digest, range: std::ops::Range<u64>) -> Result<Bytes, ReadError> {
+        let name = ObjectName::Pack(pack);
+        wait_for(&self.runtime, blocking::deadline(), self.store.get_range(&name, range))
+            .ok_or(ReadError::TimedOut)?
+            .map_err(ReadError::Store)
+    }
+
+    fn session_key(&self, digest: &Digest) -> Result<Arc<SessionKey>, ReadError> {
+        if let Some(key) = self.session_keys.find(digest) {
+            return Ok(key);
+        }
+        let name = SessionKeys::name(*digest);
+        let object = wait_for(&self.runtime, blocking::deadline(), self.store.get(&name))
+            .ok_or(ReadError::TimedOut)?
+            .map_err(ReadError::Store)?;
+        self.session_keys.take(digest, &object).map_err(|error| {
+            tracing::error!(%error, key = %digest, "a session key does not open");
+            ReadError::Damaged
+        })
+    }
+
+    fn open(
+        &self,
+        session: &SessionKey,
+        kind: ChunkKind,
+        id: &ChunkId,
+        raw_length: u32,
+        stored: &[u8],
+    ) -> Option<Bytes> {
+        let ids = &self.keychain.epoch(id.epoch)?.chunk_ids;
+        crate::encrypt::decrypt(session, ids, kind, id, raw_length, stored).ok()
+    }
+
+    /// A stored chunk as it is, with its length and key, checked to open: for copying it elsewhere.
+    pub(crate) fn load_stored(&self, id: &ChunkId, place: &Location) -> Result<Bytes, LoadError> {
+        let kind = place.kind;
+        let stored = self.fetch_stored(place).map_err(|error| match error {
+            ReadError::TimedOut => LoadError::Unavailable { outage: Outage::TimedOut },
+            ReadError::Damaged => self.damaged(kind, id, place),
+            ReadError::Store(error) => LoadError::other(error),
+        })?;
+        let session = self.session_key(&place.key).map_err(|_| self.damaged(kind, id, place))?;
+        match self.open(&session, kind, id, place.raw, &stored) {
+            Some(_) => Ok(stored),
+            None => Err(self.damaged(kind, id, place)),
+        }
+    }
+
+    /// Begins to fetch chunks that will be wanted soon, as few and long ranges. Errors show when the
+    /// chunk is loaded.
+    pub(crate) fn prefetch(self: &Arc<Self>, wanted: &[(ChunkKind, ChunkId)]) {
+        let mut room = self.chunks.limit_bytes() as u64 / 2;
+        let mut by_pack: BTreeMap<Digest, Vec<(ChunkId, Location)>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (kind, id) in wanted {
+            if !seen.insert(*id) || self.chunks.contains(&(*kind, *id)) || self.packer.is_queued(id) {
+                continue;
+            }
+            let Some(place) = self.places.locate(id).into_iter().next() else { continue };
+            let Some(left) = room.checked_sub(u64::from(place.raw)) else { break };
+            room = left;
+            by_pack.entry(place.pack).or_default().push((*id, place));
+        }
+        for (pack, mut chunks) in by_pack {
+            chunks.sort_by_key(|(_, place)| place.offset);
+            for span in merge(chunks) {
+                let this = Arc::clone(self);
+                self.runtime.spawn(async move { this.fetch_span(pack, span).await });
+            }
+        }
+    }
+
+    async fn fetch_span(self: Arc<Self>, pack: Digest, span: Vec<(ChunkId, Location)>) {
+        let Ok(permit) = Arc::clone(&self.spans).acquire_owned().await else { return };
+        let (Some((_, first)), Some((_, last))) = (span.first(), span.last()) else { return };
+        let start = u64::from(first.offset);
+        let end = u64::from(last.offset) + u64::from(last.stored);
+        // Flights are claimed now, not when the span was planned: who wants a chunk before that
+        // fetches it alone rather than waiting in a queue of ranges.
+        let runtime = self.runtime.clone();
+        let task = runtime.clone().spawn_blocking(move || {
+            let claim = |(id, place): &(ChunkId, Location)| {
+                let key = (place.kind, *id);
+                let wanted = !self.chunks.contains(&key);
+                wanted.then(|| self.chunk_flights.try_fly(key)).flatten().map(|pilot| (pilot, *id, *place))
+            };
+            let claimed: Vec<_> = span.iter().filter_map(claim).collect();
+            if claimed.is_empty() {
+                return;
+            }
+            let name = ObjectName::Pack(pack);
+            let get = self.store.get_range(&name, start..end);
+            // Dropping the pilots lets everybody who waits fetch for themselves.
+            let Ok(bytes) = runtime.block_on(get) else { return };
+            for (pilot, id, place) in claimed {
+                let from = u64::from(place.offset) - start;
+                let stored = bytes.slice(from as usize..(from + u64::from(place.stored)) as usize);
+                let Ok(session) = self.session_key(&place.key) else { continue };
+                let Some(plain) = self.open(&session, place.kind, &id, place.raw, &stored) else { continue };
+                self.keep(place.kind, id, plain.clone());
+                pilot.land(Ok(plain));
+            }
+        });
+        let _ = task.await;
+        drop(permit);
+    }
+}
+
+/// Cuts chunks of one pack, sorted by offset, into spans for one request each.
+fn merge(chunks: Vec<(ChunkId, Location)>) -> Vec<Vec<(ChunkId, Location)>> {
+    let mut spans: Vec<Vec<(ChunkId, Location)>> = Vec::new();
+    for chunk in chunks {
+        let start = u64::from(chunk.1.offset);
+        let end = start + u64::from(chunk.1.stored);
+        if let Some(span) = spans.last_mut() {
+            let first = u64::from(span[0].1.offset);
+            let before = &span[span.len() - 1].1;
+            let before_end = u64::from(before.offset) + u64::from(before.stored);
+            if start.saturating_sub(before_end) <= GAP_BYTES && end - first <= SPAN_BYTES {
+                span.push(chunk);
+                continue;
+            }
+        }
+        spans.push(vec![chunk]);
+    }
+    spans
+}
