@@ -106,12 +106,16 @@ impl Listener {
         let (stream, _) = self.socket.accept()?;
         // A client that connects and says nothing must not hold the others up.
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut answer = Answer { stream: stream.try_clone()? };
+        let mut answer = Answer {
+            stream: stream.try_clone()?,
+        };
         match read_line::<Request>(&mut BufReader::new(stream)) {
             Ok(Some(request)) => Ok(Some((request, answer))),
             Ok(None) => Ok(None),
             Err(error) => {
-                answer.send(&Reply::Failed(format!("the request was not understood: {error}")));
+                answer.send(&Reply::Failed(format!(
+                    "the request was not understood: {error}"
+                )));
                 Ok(None)
             }
         }
@@ -133,16 +137,23 @@ pub struct Answer {
 impl Answer {
     /// Sends a line; says whether somebody is still there.
     pub fn send(&mut self, reply: &Reply) -> bool {
-        let Ok(mut line) = serde_json::to_vec(reply) else { return false };
+        let Ok(mut line) = serde_json::to_vec(reply) else {
+            return false;
+        };
         line.push(b'\n');
         self.stream.write_all(&line).is_ok()
     }
 }
 
 /// Asks the daemon of a state folder and waits for the result; `progress` sees each line before it.
-pub fn ask(state: &Path, request: &Request, mut progress: impl FnMut(&Value)) -> Result<Value, ControlError> {
+pub fn ask(
+    state: &Path,
+    request: &Request,
+    mut progress: impl FnMut(&Value),
+) -> Result<Value, ControlError> {
     let stream = connect(state)?;
-    let mut line = serde_json::to_vec(request).map_err(|error| ControlError::Broken(error.into()))?;
+    let mut line =
+        serde_json::to_vec(request).map_err(|error| ControlError::Broken(error.into()))?;
     line.push(b'\n');
     (&stream).write_all(&line).map_err(ControlError::Broken)?;
     let mut lines = BufReader::new(stream);
@@ -195,15 +206,33 @@ mod tests {
         let listener = Listener::bind(&state).unwrap();
         let daemon = std::thread::spawn(move || {
             let (request, mut answer) = listener.accept().unwrap().unwrap();
-            assert!(matches!(request, Request::Flush { timeout_seconds: Some(7) }));
+            assert!(matches!(
+                request,
+                Request::Flush {
+                    timeout_seconds: Some(7)
+                }
+            ));
             assert!(answer.send(&Reply::Progress(serde_json::json!(1))));
             assert!(answer.send(&Reply::Done(serde_json::json!("stored"))));
         });
         let mut seen = Vec::new();
-        let done = ask(&state, &Request::Flush { timeout_seconds: Some(7) }, |value| seen.push(value.clone())).unwrap();
+        let done = ask(
+            &state,
+            &Request::Flush {
+                timeout_seconds: Some(7),
+            },
+            |value| seen.push(value.clone()),
+        )
+        .unwrap();
         daemon.join().unwrap();
-        assert_eq!((done, seen), (serde_json::json!("stored"), vec![serde_json::json!(1)]));
-        assert!(matches!(ask(&state, &Request::Status, |_| ()), Err(ControlError::NotRunning)));
+        assert_eq!(
+            (done, seen),
+            (serde_json::json!("stored"), vec![serde_json::json!(1)])
+        );
+        assert!(matches!(
+            ask(&state, &Request::Status, |_| ()),
+            Err(ControlError::NotRunning)
+        ));
     }
 
     #[test]

@@ -23,9 +23,9 @@ use fuser::{
     ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::blocking;
 use crate::filesystem::{
-    Attr, Blocking, Fallocate, Filesystem, FsError, FsResult, Listing, NewNode, OpenFlags, Opened, Patience,
-    RenameFlags, SetAttr, Whence, XattrFlags,
+    Attr, Fallocate, Filesystem, FsError, FsResult, Listing, NewNode, OpenFlags, Opened, RenameFlags, SetAttr, Whence, XattrFlags,
 };
 
 mod convert;
@@ -64,10 +64,7 @@ impl Shell {
         C: Fn(&Filesystem) -> FsResult<T> + Send + 'static,
         D: FnOnce(R, T) + Send + 'static,
     {
-        let impatient = Blocking::set(Patience::None);
-        let result = call(&self.drive);
-        drop(impatient);
-        match result {
+        match blocking::without_waiting(|| call(&self.drive)) {
             Err(FsError::WouldBlock) => self.serve_on_pool(reply, call, answer),
             result => finish(reply, result, answer),
         }
@@ -82,8 +79,8 @@ impl Shell {
     {
         let drive = Arc::clone(&self.drive);
         self.pool.spawn_blocking(move || {
-            let _patience = Blocking::set(Patience::Until(Instant::now() + DEADLINE));
-            finish(reply, call(&drive), answer);
+            let result = blocking::with_deadline(Instant::now() + DEADLINE, || call(&drive));
+            finish(reply, result, answer);
         });
     }
 
@@ -342,10 +339,7 @@ impl fuser::Filesystem for Shell {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let impatient = Blocking::set(Patience::None);
-        let result = self.drive.write(ino.0, handle.0, offset, data, kill_suid);
-        drop(impatient);
-        match result {
+        match blocking::without_waiting(|| self.drive.write(ino.0, handle.0, offset, data, kill_suid)) {
             // Only a write that has to wait is copied: the buffer is the kernel thread's.
             Err(FsError::WouldBlock) => {
                 let data = data.to_vec();

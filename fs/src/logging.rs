@@ -34,11 +34,16 @@ pub fn start(target: &Target<'_>, level: Option<&str>) -> io::Result<()> {
             .boxed(),
         Target::Daemon(file) => match journal() {
             Some(journal) => journal.boxed(),
-            None => fmt::layer().with_writer(open(file)?).with_ansi(false).boxed(),
+            None => fmt::layer()
+                .with_writer(open(file)?)
+                .with_ansi(false)
+                .boxed(),
         },
     };
     // A second start (tests in one process) keeps the first.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init();
     Ok(())
 }
 
@@ -49,5 +54,9 @@ fn journal() -> Option<tracing_journald::Layer> {
 }
 
 fn open(file: &Path) -> io::Result<std::fs::File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(file)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(file)
 }

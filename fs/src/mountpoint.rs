@@ -40,13 +40,17 @@ pub enum MountpointError {
         kind: String,
     },
     /// It has something in it that the mount would hide.
-    #[error("{path} is not empty; choose an empty folder to mount on, and copy its files in afterwards")]
+    #[error(
+        "{path} is not empty; choose an empty folder to mount on, and copy its files in afterwards"
+    )]
     NotEmpty {
         /// The folder.
         path: PathBuf,
     },
     /// The drive would lie in itself.
-    #[error("{path} lies in {inside}, which holds Holdfast's own files; choose a folder outside of it")]
+    #[error(
+        "{path} lies in {inside}, which holds Holdfast's own files; choose a folder outside of it"
+    )]
     Inside {
         /// The folder.
         path: PathBuf,
@@ -54,7 +58,9 @@ pub enum MountpointError {
         inside: PathBuf,
     },
     /// A stale mount could not be cleared.
-    #[error("the drive on {path} has ended without unmounting, and it could not be cleared ({source}); try: fusermount3 -uz {path}")]
+    #[error(
+        "the drive on {path} has ended without unmounting, and it could not be cleared ({source}); try: fusermount3 -uz {path}"
+    )]
     Stale {
         /// The folder.
         path: PathBuf,
@@ -86,14 +92,20 @@ pub const DRIVE: &str = "fuse.holdfast";
 /// What is mounted on `path`, the uppermost.
 pub fn mounted_on(path: &Path) -> io::Result<Option<Mounted>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    Ok(parse(&table).into_iter().rev().find(|mounted| mounted.target == path))
+    Ok(parse(&table)
+        .into_iter()
+        .rev()
+        .find(|mounted| mounted.target == path))
 }
 
 /// Makes sure that `path` can be mounted on; clears a mount whose daemon has died.
 ///
 /// Gives the path without symlinks, as mountinfo will have it.
 pub fn prepare(path: &Path, own_folders: &[PathBuf]) -> Result<PathBuf, MountpointError> {
-    let unreadable = |source| MountpointError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| MountpointError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     let path = resolve(path)?;
     if let Some(mounted) = mounted_on(&path).map_err(unreadable)? {
         clear_if_stale(&path, &mounted)?;
@@ -116,14 +128,28 @@ pub fn prepare(path: &Path, own_folders: &[PathBuf]) -> Result<PathBuf, Mountpoi
 fn resolve(path: &Path) -> Result<PathBuf, MountpointError> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(MountpointError::NotAFolder { path: path.to_owned() }),
+        Ok(_) => {
+            return Err(MountpointError::NotAFolder {
+                path: path.to_owned(),
+            });
+        }
         Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(MountpointError::Missing { path: path.to_owned() });
+            return Err(MountpointError::Missing {
+                path: path.to_owned(),
+            });
         }
-        Err(source) => return Err(MountpointError::Unreadable { path: path.to_owned(), source }),
+        Err(source) => {
+            return Err(MountpointError::Unreadable {
+                path: path.to_owned(),
+                source,
+            });
+        }
     }
-    absolute(path).map_err(|source| MountpointError::Unreadable { path: path.to_owned(), source })
+    absolute(path).map_err(|source| MountpointError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// As [`resolve`], for a path that may be anything: a mount to end, say.
@@ -139,14 +165,23 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn clear_if_stale(path: &Path, mounted: &Mounted) -> Result<(), MountpointError> {
-    let dead = std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+    let dead =
+        std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
     match (mounted.kind == DRIVE, dead) {
         (true, true) => {
             tracing::warn!("a mount whose daemon has died is cleared");
-            detach(path).map_err(|source| MountpointError::Stale { path: path.to_owned(), source })
+            detach(path).map_err(|source| MountpointError::Stale {
+                path: path.to_owned(),
+                source,
+            })
         }
-        (true, false) => Err(MountpointError::Mounted { path: path.to_owned() }),
-        (false, _) => Err(MountpointError::Other { path: path.to_owned(), kind: mounted.kind.clone() }),
+        (true, false) => Err(MountpointError::Mounted {
+            path: path.to_owned(),
+        }),
+        (false, _) => Err(MountpointError::Other {
+            path: path.to_owned(),
+            kind: mounted.kind.clone(),
+        }),
     }
 }
 
@@ -160,15 +195,24 @@ pub fn detach(path: &Path) -> io::Result<()> {
 }
 
 fn fusermount(path: &Path) -> io::Result<()> {
-    let done = std::process::Command::new("fusermount3").arg("-uz").arg("--").arg(path).output()?;
+    let done = std::process::Command::new("fusermount3")
+        .arg("-uz")
+        .arg("--")
+        .arg(path)
+        .output()?;
     match done.status.success() {
         true => Ok(()),
-        false => Err(io::Error::other(String::from_utf8_lossy(&done.stderr).trim().to_owned())),
+        false => Err(io::Error::other(
+            String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        )),
     }
 }
 
 fn parse(table: &[u8]) -> Vec<Mounted> {
-    table.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+    table
+        .split(|&byte| byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
 }
 
 /// `36 35 98:0 /root /target options optional... - type source super-options`
@@ -187,7 +231,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
-        let escaped = (first == b'\\').then(|| tail.get(..3).and_then(octal)).flatten();
+        let escaped = (first == b'\\')
+            .then(|| tail.get(..3).and_then(octal))
+            .flatten();
         match escaped {
             Some(byte) => {
                 plain.push(byte);
@@ -215,8 +261,20 @@ mod tests {
         let table = b"36 35 98:0 / /mnt/a\\040b rw,noatime master:1 shared:2 - ext3 /dev/root rw\n\
                       37 35 0:44 / /mnt/d rw - fuse.holdfast holdfast rw,user_id=0\n";
         let parsed = parse(table);
-        assert_eq!(parsed[0], Mounted { target: "/mnt/a b".into(), kind: "ext3".into() });
-        assert_eq!(parsed[1], Mounted { target: "/mnt/d".into(), kind: DRIVE.into() });
+        assert_eq!(
+            parsed[0],
+            Mounted {
+                target: "/mnt/a b".into(),
+                kind: "ext3".into()
+            }
+        );
+        assert_eq!(
+            parsed[1],
+            Mounted {
+                target: "/mnt/d".into(),
+                kind: DRIVE.into()
+            }
+        );
     }
 
     #[test]
@@ -227,9 +285,18 @@ mod tests {
         std::fs::write(folder.path().join("file"), "x").unwrap();
         let refused = |path: &str| prepare(&folder.path().join(path), &own).unwrap_err();
         assert!(matches!(refused("none"), MountpointError::Missing { .. }));
-        assert!(matches!(refused("file"), MountpointError::NotAFolder { .. }));
-        assert!(matches!(refused("state/inner"), MountpointError::Inside { .. }));
+        assert!(matches!(
+            refused("file"),
+            MountpointError::NotAFolder { .. }
+        ));
+        assert!(matches!(
+            refused("state/inner"),
+            MountpointError::Inside { .. }
+        ));
         assert!(matches!(refused(""), MountpointError::NotEmpty { .. }));
-        assert!(matches!(prepare(Path::new("/proc"), &own).unwrap_err(), MountpointError::Other { .. }));
+        assert!(matches!(
+            prepare(Path::new("/proc"), &own).unwrap_err(),
+            MountpointError::Other { .. }
+        ));
     }
 }
