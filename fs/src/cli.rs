@@ -20,8 +20,17 @@ pub use command_error::CommandError;
 pub use context::Context;
 pub use progress::Progress;
 
+mod cat;
 mod completions;
+mod init;
+mod listing;
+mod ls;
 mod man;
+mod opening;
+mod recover;
+mod restore;
+mod snapshots;
+mod store_arguments;
 
 /// Encrypted backup drive: mount a folder, copy files in, browse dated snapshots to restore.
 #[derive(Parser)]
@@ -47,6 +56,18 @@ pub struct Arguments {
 /// The commands. The order is the one in which a new user meets them.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Make an archive in a folder or bucket, and print its recovery code
+    Init(init::Init),
+    /// Join an archive from a new computer, with its recovery code
+    Recover(recover::Recover),
+    /// List the snapshots of all devices
+    Snapshots(snapshots::Snapshots),
+    /// List a folder of a snapshot
+    Ls(ls::Ls),
+    /// Print a file of a snapshot
+    Cat(cat::Cat),
+    /// Restore a snapshot, or a part of it, into a folder
+    Restore(restore::Restore),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Print the manual page, or write one page per command into a folder
@@ -93,6 +114,12 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Output, CommandError> {
     let context = Context::new(&arguments);
     match arguments.command {
+        Command::Init(command) => command.run(&context),
+        Command::Recover(command) => command.run(&context),
+        Command::Snapshots(command) => command.run(&context),
+        Command::Ls(command) => command.run(&context),
+        Command::Cat(command) => command.run(&context),
+        Command::Restore(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

@@ -34,6 +34,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+pub use file::{ContentError, read_content};
 pub use filter::{Filter, PatternError, Verdict};
 pub use report::{Failure, RestoreReport};
 

@@ -195,3 +195,17 @@ pub fn printed(path: &[u8]) -> String {
         path => String::from_utf8_lossy(path).into_owned(),
     }
 }
+
+impl SnapshotSource for crate::archive::Archive {
+    fn name_hash(&self, name: &[u8]) -> u64 {
+        self.keychain().name_hash(name)
+    }
+
+    fn prefetch(&self, wanted: &[(ChunkKind, ChunkId)]) {
+        crate::archive::Archive::prefetch(self, wanted);
+    }
+
+    fn place(&self, id: &ChunkId) -> Option<(Digest, u32)> {
+        self.locate(id).first().map(|place| (place.pack, place.offset))
+    }
+}

@@ -18,6 +18,17 @@ impl CommandError {
         }
     }
 
+    /// An error from below whose own text is the sentence.
+    pub fn from_error<E>(error: E) -> CommandError
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        CommandError {
+            sentence: error.to_string(),
+            cause: Some(Box::new(error)),
+        }
+    }
+
     /// Says what was being done, and what the layer below says of it.
     pub fn because<E>(what: impl std::fmt::Display, cause: E) -> CommandError
     where

@@ -22,7 +22,7 @@ use crate::walk::SnapshotSource;
 
 /// Why a file is not there.
 #[derive(Debug)]
-pub(super) enum FileError {
+pub(crate) enum FileError {
     /// The target refused.
     Target(Refusal),
     /// Content could not be loaded.
@@ -240,5 +240,67 @@ fn give_name_by_link(folder: BorrowedFd<'_>, from: &[u8], name: &[u8]) -> Result
             Ok(_) => Err(FileError::Target(Refusal::Exists)),
             Err(error) => Err(error.into()),
         },
+    }
+}
+
+/// A file's content could not be read or written out.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// It could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// It could not be written out.
+    #[error(transparent)]
+    Out(#[from] io::Error),
+    /// The list contradicts the file's length.
+    #[error("its pieces do not fit its length; `holdfast check` says what else is damaged")]
+    Length,
+}
+
+impl ContentError {
+    /// Whether nobody reads what is written out.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, ContentError::Out(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Reads a file from the beginning, holes as zeros, a chunk at a time.
+pub fn read_content(
+    source: &dyn SnapshotSource,
+    size: u64,
+    list: &ListRef,
+    out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), ContentError> {
+    let mut at = 0;
+    let zeros_to = |from: u64, to: u64, out: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
+        let mut left = to.saturating_sub(from);
+        while left > 0 {
+            let part = left.min(ZEROS.len() as u64);
+            out(&ZEROS[..part as usize])?;
+            left -= part;
+        }
+        Ok::<(), io::Error>(())
+    };
+    let mut failed = None;
+    let read = each_piece(source, list, 4 << 20, &mut |offset, bytes| {
+        let end = offset + bytes.len() as u64;
+        let written = if end > size || offset < at {
+            Err(ContentError::Length)
+        } else {
+            zeros_to(at, offset, out).and_then(|()| out(bytes)).map_err(ContentError::from)
+        };
+        at = end;
+        written.map_err(|error| {
+            failed = Some(error);
+            FileError::Other(String::new())
+        })
+    });
+    match (read, failed) {
+        (_, Some(error)) => Err(error),
+        (Ok(()), None) => Ok(zeros_to(at, size, out)?),
+        (Err(FileError::Load(error)), None) => Err(error.into()),
+        (Err(_), None) => Err(ContentError::Length),
     }
 }
