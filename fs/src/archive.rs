@@ -52,6 +52,7 @@ mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use opening::open_store;
 pub use places::Location;
 pub use session_keys::{Session, SessionKeyError};
 

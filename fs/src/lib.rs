@@ -27,5 +27,7 @@ pub mod keychain;
 pub mod packer;
 pub mod read_path;
 pub(crate) mod refs_memo;
+pub mod restore;
 pub mod snapshots;
 pub mod store_commit;
+pub mod walk;
