@@ -102,7 +102,7 @@ pub trait Item: Clone + PartialEq + Send + Sync {
 /// An entry of a folder and the keyed hash of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashedEntry {
-    /// `NameKey::hash` of the name, under the epoch that the tree was written in.
+    /// `NameKey::hash` of the name, under the epoch of the id of the node that it stands in.
     pub hash: u64,
     /// The entry.
     pub entry: Entry,
