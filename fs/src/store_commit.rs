@@ -488,7 +488,7 @@ fn shows_same(draft: &CommitDraft, commit: &Commit) -> bool {
         && draft.kind != CommitKind::Requested
 }
 
-fn check_label(label: &str) -> Result<(), ArchiveError> {
+pub(crate) fn check_label(label: &str) -> Result<(), ArchiveError> {
     if crate::format::entry::is_entry_name(label.as_bytes()) && !label.contains('/') {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::content::Content;
 use crate::format::{Attributes, Body, FileKind, FileNo, Inode, TreeRef, Xattrs};
@@ -73,7 +74,11 @@ pub struct DirState {
     pub entries: u64,
     /// Of them, folders.
     pub directories: u64,
+    /// Names this layer once another stands over it; 0 before.
+    layer: u64,
 }
+
+static NEXT_LAYER: AtomicU64 = AtomicU64::new(1);
 
 impl DirState {
     /// As in a commit.
@@ -100,14 +105,59 @@ impl DirState {
         merged
     }
 
-    /// A new layer over this one.
-    pub fn over(frozen: &Arc<DirState>) -> Self {
+    /// Changes from a hash on, newer ones winning, at most `limit` or somewhat more; and the key
+    /// behind which there may be others.
+    pub fn changes_from(&self, hash: u64, limit: usize) -> (BTreeMap<EntryKey, Option<Child>>, Option<EntryKey>) {
+        let (mut merged, mut last) = match &self.below {
+            Some(below) => below.changes_from(hash, limit),
+            None => Default::default(),
+        };
+        let from: EntryKey = (hash, Arc::from([]));
+        let mine = self.changes.range(from..).take(limit);
+        let mut count = 0;
+        let mut newest = None;
+        for (key, change) in mine {
+            merged.insert(key.clone(), *change);
+            newest = Some(key.clone());
+            count += 1;
+        }
+        if count == limit {
+            last = match (last, newest) {
+                (Some(last), Some(newest)) => Some(last.min(newest)),
+                (last, newest) => last.or(newest),
+            };
+        }
+        (merged, last)
+    }
+
+    /// A new layer over this one, which gets a name if it has none.
+    pub fn over(frozen: &mut Arc<DirState>) -> Self {
+        if frozen.layer == 0 {
+            Arc::make_mut(frozen).layer = NEXT_LAYER.fetch_add(1, Ordering::Relaxed);
+        }
         DirState {
             base: frozen.base,
             below: Some(frozen.clone()),
             changes: BTreeMap::new(),
             entries: frozen.entries,
             directories: frozen.directories,
+            layer: 0,
+        }
+    }
+
+    /// The frozen layer was made a tree: puts that in its place.
+    fn rebase(self: &mut Arc<Self>, frozen: &DirState, tree: Option<TreeRef>) {
+        let Some(below) = self.below.as_ref().filter(|_| frozen.layer != 0) else { return };
+        let found = below.layer == frozen.layer;
+        let this = Arc::make_mut(self);
+        this.base = tree;
+        match found {
+            true => this.below = None,
+            false => {
+                if let Some(below) = &mut this.below {
+                    below.rebase(frozen, tree);
+                }
+            }
         }
     }
 }
@@ -177,5 +227,69 @@ impl InodeState {
     /// As a file's child entry.
     pub fn child(&self) -> Child {
         Child { file: self.file, kind: self.kind() }
+    }
+
+    /// What a commit says of it, if that is all there is to say.
+    pub fn as_committed(&self) -> Option<Inode> {
+        let body = match &self.body {
+            BodyState::Regular(content) => Body::Regular {
+                size: content.size(),
+                allocated: content.allocated(),
+                list: content.list()?.clone(),
+            },
+            BodyState::Directory(directory) => {
+                if directory.below.is_some() || !directory.changes.is_empty() {
+                    return None;
+                }
+                Body::Directory { tree: directory.base }
+            }
+            BodyState::Symlink(target) => Body::Symlink { target: target.to_vec() },
+            BodyState::Special => Body::Special,
+        };
+        Some(self.with_body(body))
+    }
+
+    /// As an inode of a commit, with this in it.
+    pub fn with_body(&self, body: Body) -> Inode {
+        Inode {
+            file: self.file,
+            attributes: self.attributes.clone(),
+            xattrs: self.xattrs.clone(),
+            fingerprint: self.fingerprint,
+            body,
+        }
+    }
+
+    /// A new layer over this state, which is frozen.
+    pub fn raise(self: &mut Arc<Self>) -> InodeState {
+        let frozen = Arc::make_mut(self);
+        let body = match &mut frozen.body {
+            BodyState::Regular(content) => {
+                let mut above = (**content).clone();
+                *content = above.freeze();
+                BodyState::Regular(Arc::new(above))
+            }
+            BodyState::Directory(directory) => BodyState::Directory(Arc::new(DirState::over(directory))),
+            other => other.clone(),
+        };
+        InodeState { body, name: frozen.name.clone(), attributes: frozen.attributes.clone(), xattrs: frozen.xattrs.clone(), ..*frozen }
+    }
+
+    /// The commit that took `frozen`, which this one stands over, made `committed` of it.
+    pub fn rebase(self: &mut Arc<Self>, frozen: &InodeState, committed: &Inode) {
+        let this = Arc::make_mut(self);
+        match (&mut this.body, &frozen.body, &committed.body) {
+            (BodyState::Regular(content), BodyState::Regular(below), Body::Regular { size, allocated, list }) => {
+                if Arc::ptr_eq(content, below) {
+                    *content = Arc::new(Content::from_list(*size, *allocated, list.clone()));
+                } else {
+                    Arc::make_mut(content).rebase(below, list, *allocated);
+                }
+            }
+            (BodyState::Directory(directory), BodyState::Directory(below), Body::Directory { tree }) => {
+                directory.rebase(below, *tree);
+            }
+            _ => (),
+        }
     }
 }
