@@ -44,6 +44,7 @@ pub(crate) mod flights;
 mod keyrings;
 mod known;
 mod opening;
+mod pack_facts;
 pub(crate) mod places;
 pub mod runtime;
 mod seen;
@@ -52,8 +53,8 @@ mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::index::Location;
 pub use opening::open_store;
-pub use places::Location;
 pub use session_keys::{Session, SessionKeyError};
 
 pub use known::now_seconds;
@@ -75,6 +76,9 @@ pub enum ArchiveError {
     /// The local folders failed.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The local index failed.
+    #[error(transparent)]
+    Index(#[from] crate::index::IndexError),
     /// Marks cannot be read.
     #[error(transparent)]
     Marks(#[from] MarksError),
@@ -263,7 +267,9 @@ impl PackerSurroundings for Surroundings {
     }
 
     fn pack_stored(&self, pack: &PackedChunks) {
-        self.places.add_pack(pack);
+        if let Err(error) = self.places.add_pack(pack) {
+            tracing::error!(%error, "a stored pack could not be taken into the local index");
+        }
         let listener = self.listener.read().clone();
         if let Some(listener) = listener {
             listener(pack);
@@ -344,8 +350,8 @@ impl Archive {
     }
 
     /// A pack that the log says is stored.
-    pub fn register_pack(&self, pack: &PackedChunks) {
-        self.places.add_pack(pack);
+    pub fn register_pack(&self, pack: &PackedChunks) -> Result<(), ArchiveError> {
+        Ok(self.places.add_pack(pack)?)
     }
 
     /// Has this called with each pack that is stored.
@@ -359,8 +365,8 @@ impl Archive {
     }
 
     /// Every copy of a chunk that the index knows.
-    pub fn locate(&self, id: &ChunkId) -> Vec<Location> {
-        self.places.locate(id)
+    pub fn locate(&self, id: &ChunkId) -> Result<Vec<Location>, ArchiveError> {
+        Ok(self.places.locate(id)?)
     }
 
     /// A copy's ciphertext, checked to open.
@@ -374,8 +380,8 @@ impl Archive {
     }
 
     /// A pack's chunks, as the index knows them.
-    pub fn chunks_of_pack(&self, pack: &Digest) -> Option<PackedChunks> {
-        self.places.chunks_of(pack)
+    pub fn chunks_of_pack(&self, pack: &Digest) -> Result<Option<PackedChunks>, ArchiveError> {
+        Ok(self.places.chunks_of(&[*pack])?.pop())
     }
 
     /// Begins to fetch chunks that will be wanted soon.
@@ -408,6 +414,9 @@ impl Archive {
         self.session_keys.count(stored.len() as u64);
         let raw_length = u32::try_from(plaintext.len()).map_err(SinkError::other)?;
         self.packer.add(kind, id, raw_length, session.digest, &stored).map_err(SinkError::other)?;
+        if kind != ChunkKind::Data {
+            self.read.keep_stored(kind, &id, raw_length, &session.digest, stored.as_bytes());
+        }
         self.read.mark_good(&id);
         Ok(())
     }
@@ -444,7 +453,7 @@ impl ChunkSink for Archive {
             self.store_anew(kind, id, plaintext)?;
         }
         if kind != ChunkKind::Data {
-            self.read.keep(kind, id, Bytes::copy_from_slice(plaintext));
+            self.read.keep(kind, &id, Bytes::copy_from_slice(plaintext));
         }
         Ok(id)
     }

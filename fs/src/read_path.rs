@@ -1,8 +1,12 @@
 //! The way back: from the store, or from wherever on this computer a chunk is, to its plaintext.
 //!
 //! ```text
-//! memory -> packer's queue -> log -> block in memory -> pack in the store -> decrypt -> check id
+//! memory -> packer's queue -> log -> disk -> block in memory or on disk -> pack in the store
+//!        -> decrypt -> unpack -> is it what its id says?
 //! ```
+//!
+//! On disk everything is as it is in the store, encrypted: trees and lists always, so that `ls -R`
+//! works while the store is away, and what came out of packs where the store is not a local folder.
 //!
 //! One flight per chunk: of many threads that want it, one fetches it. Small chunks are fetched with
 //! their neighbours, a mebibyte at a time, and the ciphertext block is kept, so that restoring 60,000
@@ -12,6 +16,7 @@
 //! Threads that must not wait for the store (see [`crate::blocking`]) get `WouldBlock` instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -23,12 +28,14 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::archive::byte_lru::ByteLru;
-use crate::archive::flights::{Boarding, Flights};
-use crate::archive::places::{Location, Places};
+use crate::archive::flights::{Boarding, Flights, Late};
+use crate::archive::places::Places;
 use crate::archive::runtime::wait_for;
 use crate::archive::session_keys::SessionKeys;
 use crate::blocking;
+use crate::cache::{CacheKind, ChunkCache, DiskCache};
 use crate::chunks::{LoadError, Outage};
+use crate::index::Location;
 use crate::keychain::Keychain;
 use crate::packer::{Packer, QueuedChunk};
 
@@ -53,12 +60,68 @@ pub(crate) struct ReadPath {
     places: Arc<Places>,
     packer: Arc<Packer>,
     pending: RwLock<Option<PendingChunks>>,
-    chunks: ByteLru<(ChunkKind, ChunkId)>,
-    blocks: ByteLru<(Digest, u64)>,
-    chunk_flights: Flights<(ChunkKind, ChunkId), Result<Bytes, LoadError>>,
+    caches: Caches,
+    /// What a prefetch is bringing: who wants one of these waits for it.
+    prefetched: Flights<(ChunkKind, ChunkId), Bytes>,
     block_flights: Flights<(Digest, u64), Result<Bytes, ReadError>>,
     spans: Arc<Semaphore>,
     known_bad: RwLock<BTreeSet<ChunkId>>,
+}
+
+/// What was read before.
+pub(crate) struct Caches {
+    chunks: ChunkCache,
+    chunks_bytes: u64,
+    blocks: ByteLru<(Digest, u64)>,
+    trees_on_disk: Option<DiskCache>,
+    packs_on_disk: Option<DiskCache>,
+}
+
+impl Caches {
+    /// Caches in this folder within these budgets. A disk that does not take them costs speed only.
+    pub(crate) fn open(folder: &Path, memory_bytes: u64, disk_bytes: u64, is_remote: bool) -> Self {
+        let share = |part: u64| usize::try_from(memory_bytes / part).unwrap_or(usize::MAX);
+        let on_disk = |name: &str| {
+            let opened = DiskCache::open(&folder.join(name), disk_bytes / 2);
+            opened.inspect_err(|error| tracing::warn!(%error, "there is no cache on disk")).ok()
+        };
+        Self {
+            chunks: ChunkCache::new(share(6)),
+            chunks_bytes: memory_bytes / 6,
+            blocks: ByteLru::new(share(10)),
+            trees_on_disk: on_disk("trees"),
+            packs_on_disk: is_remote.then(|| on_disk("packs")).flatten(),
+        }
+    }
+
+    /// Where a chunk may be kept on disk.
+    fn disk_of(&self, kind: ChunkKind) -> Option<&DiskCache> {
+        match kind {
+            ChunkKind::Tree | ChunkKind::List => self.trees_on_disk.as_ref(),
+            ChunkKind::Data => self.packs_on_disk.as_ref(),
+        }
+    }
+}
+
+/// A stored chunk on disk: key object (32), length before compression (4), ciphertext.
+fn to_disk(key: &Digest, raw_length: u32, stored: &[u8]) -> Vec<u8> {
+    [&key.0[..], &raw_length.to_le_bytes(), stored].concat()
+}
+
+fn from_disk(bytes: Vec<u8>) -> Option<QueuedChunk> {
+    let (key, rest) = bytes.split_first_chunk::<32>()?;
+    let (raw_length, _) = rest.split_first_chunk::<4>()?;
+    let (key, raw_length) = (Digest(*key), u32::from_le_bytes(*raw_length));
+    Some(QueuedChunk { raw_length, key, stored: Bytes::from(bytes).slice(36..) })
+}
+
+/// A chunk's name in the disk cache. Two epochs' chunks never share a hash: it is keyed.
+fn disk_key(id: &ChunkId) -> &[u8; 32] {
+    &id.hash
+}
+
+fn block_key(pack: &Digest, number: u64) -> [u8; 32] {
+    Digest::of(&[&pack.0[..], &number.to_le_bytes()].concat()).0
 }
 
 /// Why one copy could not be read.
@@ -77,9 +140,8 @@ impl ReadPath {
         session_keys: Arc<SessionKeys>,
         places: Arc<Places>,
         packer: Arc<Packer>,
-        memory_bytes: u64,
+        caches: Caches,
     ) -> Self {
-        let share = |part: u64| usize::try_from(memory_bytes / part).unwrap_or(usize::MAX);
         Self {
             store,
             runtime,
@@ -88,9 +150,8 @@ impl ReadPath {
             places,
             packer,
             pending: RwLock::default(),
-            chunks: ByteLru::new(share(6)),
-            blocks: ByteLru::new(share(10)),
-            chunk_flights: Flights::new(),
+            caches,
+            prefetched: Flights::new(),
             block_flights: Flights::new(),
             spans: Arc::new(Semaphore::new(SPANS_UNDER_WAY)),
             known_bad: RwLock::default(),
@@ -114,55 +175,74 @@ impl ReadPath {
     }
 
     /// Keeps a chunk that was just made: it will be wanted again soon.
-    pub(crate) fn keep(&self, kind: ChunkKind, id: ChunkId, plaintext: Bytes) {
-        self.chunks.insert((kind, id), plaintext);
+    pub(crate) fn keep(&self, kind: ChunkKind, id: &ChunkId, plaintext: Bytes) {
+        self.caches.chunks.insert(kind, id, plaintext);
+    }
+
+    /// Keeps a chunk's ciphertext on disk, if its kind is kept there.
+    pub(crate) fn keep_stored(&self, kind: ChunkKind, id: &ChunkId, raw: u32, key: &Digest, stored: &[u8]) {
+        if let Some(disk) = self.caches.disk_of(kind) {
+            disk.put(CacheKind::Chunk, disk_key(id), &to_disk(key, raw, stored));
+        }
     }
 
     pub(crate) fn load(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
         if let Some(found) = self.find_here(kind, id)? {
             return Ok(found);
         }
-        if self.places.locate(id).is_empty() {
+        if self.places.locate(id).map_err(LoadError::other)?.is_empty() {
             return Err(LoadError::Missing { kind, id: *id });
         }
         if !blocking::may_block() {
             return Err(LoadError::WouldBlock);
         }
-        match self.chunk_flights.board((kind, *id), blocking::deadline()) {
-            Boarding::Arrived(result) => result,
-            Boarding::TimedOut => Err(LoadError::Unavailable { outage: Outage::TimedOut }),
-            Boarding::Fly(pilot) => {
-                let result = self.fetch(kind, id);
-                if let Ok(bytes) = &result {
-                    self.keep(kind, *id, bytes.clone());
-                }
-                pilot.land(result.clone());
-                result
+        self.caches.chunks.get_or_load(kind, id, || {
+            match self.prefetched.wait(&(kind, *id), blocking::deadline()) {
+                Some(Ok(found)) => Ok(found),
+                Some(Err(Late)) => Err(LoadError::Unavailable { outage: Outage::TimedOut }),
+                None => self.fetch(kind, id),
             }
-        }
+        })
     }
 
-    /// In memory, in the packer's queue or in the log.
+    /// In memory, in the packer's queue, in the log or on disk.
     fn find_here(&self, kind: ChunkKind, id: &ChunkId) -> Result<Option<Bytes>, LoadError> {
-        if let Some(bytes) = self.chunks.find(&(kind, *id)) {
+        if let Some(bytes) = self.caches.chunks.get(kind, id) {
             return Ok(Some(bytes));
         }
         let pending = || self.pending.read().clone().and_then(|pending| pending(kind, id));
-        let Some(queued) = self.packer.find(id).or_else(pending) else {
-            return Ok(None);
-        };
-        let damaged = || LoadError::Damaged { kind, id: *id, object: None };
-        let session = self.session_keys.find(&queued.key).ok_or_else(damaged)?;
-        let plaintext = self.open(&session, kind, id, queued.raw_length, &queued.stored);
-        let plaintext = plaintext.ok_or_else(damaged)?;
-        self.keep(kind, *id, plaintext.clone());
-        Ok(Some(plaintext))
+        if let Some(queued) = self.packer.find(id).or_else(pending) {
+            let damaged = || LoadError::Damaged { kind, id: *id, object: None };
+            let session = self.session_keys.find(&queued.key).ok_or_else(damaged)?;
+            let plaintext = self.open(&session, kind, id, queued.raw_length, &queued.stored);
+            let plaintext = plaintext.ok_or_else(damaged)?;
+            self.keep(kind, id, plaintext.clone());
+            return Ok(Some(plaintext));
+        }
+        Ok(self.find_on_disk(kind, id))
+    }
+
+    /// Nothing here is an error: what does not open is fetched again.
+    fn find_on_disk(&self, kind: ChunkKind, id: &ChunkId) -> Option<Bytes> {
+        let disk = self.caches.disk_of(kind)?;
+        let kept = from_disk(disk.get(CacheKind::Chunk, disk_key(id))?)?;
+        let session = self.session_keys.find(&kept.key)?;
+        match self.open(&session, kind, id, kept.raw_length, &kept.stored) {
+            Some(plaintext) => {
+                self.keep(kind, id, plaintext.clone());
+                Some(plaintext)
+            }
+            None => {
+                disk.remove(CacheKind::Chunk, disk_key(id));
+                None
+            }
+        }
     }
 
     /// Tries every copy.
     fn fetch(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
         let mut last = LoadError::Missing { kind, id: *id };
-        for place in self.places.locate(id) {
+        for place in self.places.locate(id).map_err(LoadError::other)? {
             let error = match self.fetch_copy(kind, id, &place) {
                 Ok(plaintext) => return Ok(plaintext),
                 Err(error) => error,
@@ -196,13 +276,17 @@ impl ReadPath {
     fn fetch_copy(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Result<Bytes, ReadError> {
         let session = self.session_key(&place.key)?;
         let stored = self.fetch_stored(place)?;
-        self.open(&session, kind, id, place.raw, &stored).ok_or(ReadError::Damaged)
+        let plaintext = self.open(&session, kind, id, place.raw, &stored).ok_or(ReadError::Damaged)?;
+        if kind != ChunkKind::Data || place.stored > SMALL_CHUNK_BYTES {
+            self.keep_stored(kind, id, place.raw, &place.key, &stored);
+        }
+        Ok(plaintext)
     }
 
     /// A chunk's ciphertext from one place, unopened.
     fn fetch_stored(&self, place: &Location) -> Result<Bytes, ReadError> {
         let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.stored);
-        let size = self.places.pack(&place.pack).map_or(0, |pack| pack.size);
+        let size = self.places.size_of(&place.pack).unwrap_or(0);
         if place.stored > SMALL_CHUNK_BYTES || size < range.end {
             return self.range(place.pack, range);
         }
@@ -223,7 +307,7 @@ impl ReadPath {
     }
 
     fn block(&self, pack: Digest, number: u64, size: u64) -> Result<Bytes, ReadError> {
-        if let Some(block) = self.blocks.find(&(pack, number)) {
+        if let Some(block) = self.block_here(pack, number) {
             return Ok(block);
         }
         match self.block_flights.board((pack, number), blocking::deadline()) {
@@ -233,12 +317,25 @@ impl ReadPath {
                 let start = number * BLOCK_BYTES;
                 let result = self.range(pack, start..(start + BLOCK_BYTES).min(size));
                 if let Ok(block) = &result {
-                    self.blocks.insert((pack, number), block.clone());
+                    self.caches.blocks.insert((pack, number), block.clone());
+                    if let Some(disk) = &self.caches.packs_on_disk {
+                        disk.put(CacheKind::Block, &block_key(&pack, number), block);
+                    }
                 }
                 pilot.land(result.clone());
                 result
             }
         }
+    }
+
+    fn block_here(&self, pack: Digest, number: u64) -> Option<Bytes> {
+        if let Some(block) = self.caches.blocks.find(&(pack, number)) {
+            return Some(block);
+        }
+        let disk = self.caches.packs_on_disk.as_ref()?;
+        let block = Bytes::from(disk.get(CacheKind::Block, &block_key(&pack, number))?);
+        self.caches.blocks.insert((pack, number), block.clone());
+        Some(block)
     }
 
     fn range(&self, pack: Digest, range: std::ops::Range<u64>) -> Result<Bytes, ReadError> {
@@ -292,14 +389,16 @@ impl ReadPath {
     /// Begins to fetch chunks that will be wanted soon, as few and long ranges. Errors show when the
     /// chunk is loaded.
     pub(crate) fn prefetch(self: &Arc<Self>, wanted: &[(ChunkKind, ChunkId)]) {
-        let mut room = self.chunks.limit_bytes() as u64 / 2;
+        let mut room = self.caches.chunks_bytes / 2;
         let mut by_pack: BTreeMap<Digest, Vec<(ChunkId, Location)>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for (kind, id) in wanted {
-            if !seen.insert(*id) || self.chunks.contains(&(*kind, *id)) || self.packer.is_queued(id) {
+            if !seen.insert(*id) || self.is_here(*kind, id) {
                 continue;
             }
-            let Some(place) = self.places.locate(id).into_iter().next() else { continue };
+            let Some(place) = self.places.locate(id).ok().and_then(|places| places.first().copied()) else {
+                continue;
+            };
             let Some(left) = room.checked_sub(u64::from(place.raw)) else { break };
             room = left;
             by_pack.entry(place.pack).or_default().push((*id, place));
@@ -313,6 +412,13 @@ impl ReadPath {
         }
     }
 
+    fn is_here(&self, kind: ChunkKind, id: &ChunkId) -> bool {
+        let on_disk = |disk: &DiskCache| disk.contains(CacheKind::Chunk, disk_key(id));
+        self.caches.chunks.get(kind, id).is_some()
+            || self.packer.is_queued(id)
+            || self.caches.disk_of(kind).is_some_and(on_disk)
+    }
+
     async fn fetch_span(self: Arc<Self>, pack: Digest, span: Vec<(ChunkId, Location)>) {
         let Ok(permit) = Arc::clone(&self.spans).acquire_owned().await else { return };
         let (Some((_, first)), Some((_, last))) = (span.first(), span.last()) else { return };
@@ -324,8 +430,8 @@ impl ReadPath {
         let task = runtime.clone().spawn_blocking(move || {
             let claim = |(id, place): &(ChunkId, Location)| {
                 let key = (place.kind, *id);
-                let wanted = !self.chunks.contains(&key);
-                wanted.then(|| self.chunk_flights.try_fly(key)).flatten().map(|pilot| (pilot, *id, *place))
+                let wanted = !self.is_here(place.kind, id);
+                wanted.then(|| self.prefetched.try_fly(key)).flatten().map(|pilot| (pilot, *id, *place))
             };
             let claimed: Vec<_> = span.iter().filter_map(claim).collect();
             if claimed.is_empty() {
@@ -340,8 +446,9 @@ impl ReadPath {
                 let stored = bytes.slice(from as usize..(from + u64::from(place.stored)) as usize);
                 let Ok(session) = self.session_key(&place.key) else { continue };
                 let Some(plain) = self.open(&session, place.kind, &id, place.raw, &stored) else { continue };
-                self.keep(place.kind, id, plain.clone());
-                pilot.land(Ok(plain));
+                self.keep(place.kind, &id, plain.clone());
+                self.keep_stored(place.kind, &id, place.raw, &place.key, &stored);
+                pilot.land(plain);
             }
         });
         let _ = task.await;

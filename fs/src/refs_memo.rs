@@ -39,6 +39,9 @@ enum Node {
     List(ChunkId),
 }
 
+/// Says which copy of a chunk counts.
+pub(crate) type PackOf<'a> = dyn Fn(&ChunkId) -> Result<Option<Digest>, LoadError> + 'a;
+
 /// What a node refers to.
 #[derive(Default)]
 struct Children {
@@ -72,7 +75,7 @@ impl RefsMemo {
     pub(crate) fn reachable(
         &mut self,
         source: &dyn ChunkSource,
-        pack_of: &dyn Fn(&ChunkId) -> Option<Digest>,
+        pack_of: &PackOf,
         root: &Inode,
         links: Option<&TreeRef>,
     ) -> Result<BTreeSet<Digest>, LoadError> {
@@ -94,7 +97,7 @@ impl RefsMemo {
     fn walk(
         &mut self,
         source: &dyn ChunkSource,
-        pack_of: &dyn Fn(&ChunkId) -> Option<Digest>,
+        pack_of: &PackOf,
         top: Node,
     ) -> Result<Arc<[u32]>, LoadError> {
         if let Some(set) = self.sets.get(&top) {
@@ -123,7 +126,7 @@ impl RefsMemo {
     fn enter(
         &mut self,
         source: &dyn ChunkSource,
-        pack_of: &dyn Fn(&ChunkId) -> Option<Digest>,
+        pack_of: &PackOf,
         node: Node,
     ) -> Result<Frame, LoadError> {
         let (kind, id) = node.chunk();
@@ -139,11 +142,11 @@ impl RefsMemo {
 
     fn number_of(
         &mut self,
-        pack_of: &dyn Fn(&ChunkId) -> Option<Digest>,
+        pack_of: &PackOf,
         kind: ChunkKind,
         id: &ChunkId,
     ) -> Result<u32, LoadError> {
-        let pack = pack_of(id).ok_or(LoadError::Missing { kind, id: *id })?;
+        let pack = pack_of(id)?.ok_or(LoadError::Missing { kind, id: *id })?;
         if let Some(number) = self.numbers.get(&pack) {
             return Ok(*number);
         }

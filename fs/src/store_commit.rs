@@ -30,9 +30,11 @@ use holdfast_backend::refs::{FIRST_SEQUENCE, Refs, RefsTable};
 use holdfast_crypto::{ChunkId, DeviceId, Digest};
 
 use crate::archive::{Archive, ArchiveError};
-use crate::chunks::ChunkSource;
+use crate::archive::places::PackFacts;
+use crate::chunks::{ChunkSource, LoadError};
 use crate::format::commit::KeptSnapshot;
 use crate::format::{Commit, CommitKind, FileNo, Inode, Time, Totals, TreeRef};
+use crate::index::IndexError;
 use crate::packer::{PackedChunks, index_body};
 
 #[cfg(test)]
@@ -46,8 +48,8 @@ const LONGEST_CHAIN: usize = 32;
 const MOST_INDEX_OBJECTS: usize = 32;
 /// An index object that covers fewer packs than this is small.
 const SMALL_INDEX_PACKS: usize = 32;
-/// Packs per index object, at most: about 100,000 chunks of data.
-const INDEX_PACKS: usize = 2048;
+/// About so many chunks per index object: it is made in memory, at some 100 bytes each.
+const INDEX_CHUNKS: u32 = 50_000;
 
 /// What a commit shows; the archive adds its place in the chain.
 #[derive(Clone, Debug)]
@@ -180,8 +182,9 @@ impl Archive {
             let mut needed = self.store_index(&packs)?;
             done(Step::Index)?;
             needed.extend(packs.iter().map(|pack| ObjectName::Pack(*pack)));
-            let keys = packs.iter().filter_map(|pack| self.places.pack(pack)).flat_map(|facts| facts.keys);
-            needed.extend(keys.map(ObjectName::Key));
+            for facts in packs.iter().filter_map(|pack| self.places.pack(pack)) {
+                needed.extend(facts.keys.iter().copied().map(ObjectName::Key));
+            }
             let refs = self.store_refs(sequence, base.as_ref(), needed)?;
             done(Step::Refs)?;
             let marks = self.read_marks()?;
@@ -198,7 +201,7 @@ impl Archive {
     }
 
     fn reachable_packs(&self, draft: &CommitDraft) -> Result<BTreeSet<Digest>, ArchiveError> {
-        let pack_of = |id: &ChunkId| self.choose(id);
+        let pack_of = |id: &ChunkId| self.choose(id).map_err(LoadError::other);
         let mut memo = self.memo.lock();
         memo.notice(|pack| !self.is_reliable(pack));
         let source: &dyn ChunkSource = self;
@@ -206,10 +209,10 @@ impl Archive {
     }
 
     /// The pack whose copy of a chunk counts: one that is there and not condemned, if any.
-    fn choose(&self, id: &ChunkId) -> Option<Digest> {
-        let places = self.places.locate(id);
+    fn choose(&self, id: &ChunkId) -> Result<Option<Digest>, IndexError> {
+        let places = self.places.locate(id)?;
         let first = places.first().map(|place| place.pack);
-        places.iter().map(|place| place.pack).find(|pack| self.is_reliable(pack)).or(first)
+        Ok(places.iter().map(|place| place.pack).find(|pack| self.is_reliable(pack)).or(first))
     }
 
     /// Whether a pack is there and no gc has condemned it, as far as is known.
@@ -228,7 +231,7 @@ impl Archive {
             let widest = objects
                 .into_iter()
                 .filter(|object| !self.marks.is_condemned(&ObjectName::Index(*object)))
-                .max_by_key(|object| (self.places.packs_of_object(object).len(), *object));
+                .max_by_key(|object| (self.places.packs_of_object(object), *object));
             match widest {
                 Some(object) => chosen.entry(object).or_default().push(*pack),
                 None => uncovered.push(*pack),
@@ -236,32 +239,47 @@ impl Archive {
         }
         if chosen.len() > MOST_INDEX_OBJECTS {
             chosen.retain(|object, covered| {
-                let small = self.places.packs_of_object(object).len() < SMALL_INDEX_PACKS;
+                let small = self.places.packs_of_object(object) < SMALL_INDEX_PACKS;
                 if small {
                     uncovered.append(covered);
                 }
                 !small
             });
         }
-        let (trees, data) = self.split_by_kind(&uncovered);
+        let holds_trees =
+            |pack: &Digest| self.places.pack(pack).is_some_and(|facts| facts.holds_trees);
+        let (trees, data): (Vec<Digest>, Vec<Digest>) = uncovered.into_iter().partition(holds_trees);
         let mut names: BTreeSet<ObjectName> = chosen.into_keys().map(ObjectName::Index).collect();
-        for group in trees.chunks(INDEX_PACKS).chain(data.chunks(INDEX_PACKS)) {
-            names.insert(self.store_one_index(group)?);
+        for group in [self.group(trees), self.group(data)].concat() {
+            names.insert(self.store_one_index(&self.places.chunks_of(&group)?)?);
         }
         Ok(names)
     }
 
-    fn split_by_kind(&self, packs: &[Digest]) -> (Vec<PackedChunks>, Vec<PackedChunks>) {
-        let packs = packs.iter().filter_map(|pack| self.places.chunks_of(pack));
-        packs.partition(|pack| {
-            pack.chunks.first().is_some_and(|chunk| chunk.kind != holdfast_crypto::ChunkKind::Data)
-        })
+    /// Packs in groups of about [`INDEX_CHUNKS`].
+    fn group(&self, packs: Vec<Digest>) -> Vec<Vec<Digest>> {
+        let mut groups: Vec<Vec<Digest>> = Vec::new();
+        let mut room = 0;
+        for pack in packs {
+            let chunks = self.places.pack(&pack).map_or(0, |facts| facts.chunks);
+            match groups.last_mut() {
+                Some(group) if chunks <= room => {
+                    group.push(pack);
+                    room -= chunks;
+                }
+                _ => {
+                    groups.push(vec![pack]);
+                    room = INDEX_CHUNKS.saturating_sub(chunks);
+                }
+            }
+        }
+        groups
     }
 
     fn store_one_index(&self, packs: &[PackedChunks]) -> Result<ObjectName, ArchiveError> {
         let object = index_body(packs).to_object(self.keychain.current_epoch(), &self.keychain.current().index);
         self.ask(self.store.put_new(&object))?;
-        self.places.add_object(object.name().digest(), packs);
+        self.places.add_object(object.name().digest(), packs)?;
         Ok(object.name())
     }
 
@@ -291,10 +309,8 @@ impl Archive {
             names.iter().copied().filter(move |name| matches!(name, ObjectName::Refs { sequence, .. } if *sequence == wanted))
         };
         let attempts: Vec<ObjectName> = of(sequence).collect();
-        if attempts.is_empty() {
-            if let Some(base) = self.head.lock().refs.clone() {
-                return Ok(Some(base));
-            }
+        if let (true, Some(base)) = (attempts.is_empty(), self.head.lock().refs.clone()) {
+            return Ok(Some(base));
         }
         let table = self.load_refs(attempts.into_iter().chain(of(sequence - 1)))?;
         let newest = table.of(device, sequence).next().or_else(|| table.of(device, sequence - 1).next());
@@ -341,14 +357,15 @@ impl Archive {
             .packs()
             .into_iter()
             .filter(|pack| {
-                let keys = || self.places.pack(pack).map(|facts| facts.keys).unwrap_or_default();
-                is_doomed(ObjectName::Pack(*pack))
-                    || keys().into_iter().any(|key| is_doomed(ObjectName::Key(key)))
+                let of_doomed_key = |facts: PackFacts| {
+                    facts.keys.iter().any(|key| is_doomed(ObjectName::Key(*key)))
+                };
+                is_doomed(ObjectName::Pack(*pack)) || self.places.pack(pack).is_some_and(of_doomed_key)
             })
             .collect();
         for pack in &packs {
-            for chunk in self.places.chunks_of(pack).map(|pack| pack.chunks).unwrap_or_default() {
-                let elsewhere = self.places.locate(&chunk.id).iter().any(|place| !packs.contains(&place.pack));
+            for chunk in self.places.chunks_of(&[*pack])?.into_iter().flat_map(|pack| pack.chunks) {
+                let elsewhere = self.places.locate(&chunk.id)?.iter().any(|place| !packs.contains(&place.pack));
                 if elsewhere || self.packer.is_queued(&chunk.id) {
                     continue;
                 }
@@ -360,9 +377,9 @@ impl Archive {
             }
         }
         self.packer.flush(crate::blocking::deadline())?;
-        self.places.drop_packs(&packs);
+        self.places.drop_packs(&packs)?;
         let objects = doomed.iter().filter(|name| matches!(name, ObjectName::Index(_)));
-        self.places.drop_objects(&objects.map(ObjectName::digest).collect());
+        self.places.drop_objects(&objects.map(ObjectName::digest).collect())?;
         self.memo.lock().clear();
         Ok(())
     }

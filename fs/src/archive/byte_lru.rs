@@ -27,19 +27,9 @@ impl<K: Hash + Eq> ByteLru<K> {
         Self { limit_bytes, held: Mutex::new(held) }
     }
 
-    /// How much it may hold.
-    pub fn limit_bytes(&self) -> usize {
-        self.limit_bytes
-    }
-
     /// Looks a thing up and marks it as used.
     pub fn find(&self, key: &K) -> Option<Bytes> {
         self.held.lock().entries.get(key).cloned()
-    }
-
-    /// Whether it is there; does not mark it.
-    pub fn contains(&self, key: &K) -> bool {
-        self.held.lock().entries.contains(key)
     }
 
     /// Keeps a thing, and gives up the least recently used ones.

@@ -31,6 +31,10 @@ pub struct Pilot<'a, K: Eq + Hash + Copy, V: Clone> {
     flight: Arc<Flight<V>>,
 }
 
+/// The deadline has passed.
+#[derive(Debug)]
+pub struct Late;
+
 /// What a traveller finds.
 pub enum Boarding<'a, K: Eq + Hash + Copy, V: Clone> {
     /// Nobody is under way: fetch it and land.
@@ -64,23 +68,33 @@ impl<K: Eq + Hash + Copy, V: Clone> Flights<K, V> {
             if let Some(pilot) = self.try_fly(key) {
                 return Boarding::Fly(pilot);
             }
-            let Some(flight) = self.under_way.lock().get(&key).cloned() else { continue };
-            let mut landed = flight.landed.lock();
-            while matches!(*landed, Landed::Not) {
-                match deadline {
-                    None => flight.changed.wait(&mut landed),
-                    Some(until) => {
-                        if flight.changed.wait_until(&mut landed, until).timed_out()
-                            && matches!(*landed, Landed::Not)
-                        {
-                            return Boarding::TimedOut;
-                        }
+            match self.wait(&key, deadline) {
+                Some(Ok(value)) => return Boarding::Arrived(value),
+                Some(Err(Late)) => return Boarding::TimedOut,
+                None => {}
+            }
+        }
+    }
+
+    /// Waits for whoever is under way; `None` when nobody is, or when they come back with nothing.
+    pub fn wait(&self, key: &K, deadline: Option<Instant>) -> Option<Result<V, Late>> {
+        let flight = self.under_way.lock().get(key).cloned()?;
+        let mut landed = flight.landed.lock();
+        while matches!(*landed, Landed::Not) {
+            match deadline {
+                None => flight.changed.wait(&mut landed),
+                Some(until) => {
+                    if flight.changed.wait_until(&mut landed, until).timed_out()
+                        && matches!(*landed, Landed::Not)
+                    {
+                        return Some(Err(Late));
                     }
                 }
             }
-            if let Landed::With(value) = &*landed {
-                return Boarding::Arrived(value.clone());
-            }
+        }
+        match &*landed {
+            Landed::With(value) => Some(Ok(value.clone())),
+            _ => None,
         }
     }
 }

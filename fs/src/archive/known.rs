@@ -73,10 +73,14 @@ impl Archive {
         if self.packer.is_queued(id) {
             return true;
         }
-        let places = self.places.locate(id);
-        if places.is_empty() {
-            return false;
-        }
+        let places = match self.places.locate(id) {
+            Ok(places) if places.is_empty() => return false,
+            Ok(places) => places,
+            Err(error) => {
+                tracing::warn!(%error, "a chunk is stored again because the local index fails");
+                return false;
+            }
+        };
         let Some(marks) = self.marks.current() else { return false };
         let absent = self.absent_packs.read();
         places.iter().any(|place| {

@@ -8,6 +8,7 @@
 use super::keyrings::{self, Opened};
 use super::*;
 use crate::format::keyring::CHUNKER_FASTCDC;
+use crate::read_path::Caches;
 use crate::format::{EpochSecret, Time};
 use holdfast_backend::store;
 use holdfast_crypto::ArchiveSecret;
@@ -161,7 +162,7 @@ impl Archive {
         let slot = home.claim_cache()?;
         let runtime = runtime::handle();
         let keychain = Arc::new(Keychain::new(&keyring)?);
-        let places = Arc::new(Places::default());
+        let places = Arc::new(Places::open(&slot)?);
         let session_keys = Arc::new(SessionKeys::new(Arc::clone(&keychain), slot.file("keys")));
         let surroundings = Arc::new(Surroundings {
             places: Arc::clone(&places),
@@ -183,7 +184,7 @@ impl Archive {
             Arc::clone(&session_keys),
             Arc::clone(&places),
             Arc::clone(&packer),
-            memory,
+            Caches::open(&slot.chunks_dir(), memory, settings.cache_bytes(), settings.is_remote()),
         ));
         let lock = match access {
             Access::Read => None,

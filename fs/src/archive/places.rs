@@ -1,160 +1,301 @@
-//! Where every chunk is: pack, offset, lengths, session key; and of every pack which index objects
+//! Where every chunk is, and what is known of every pack.
+//!
+//! Chunks are in the local index ([`crate::index`]), on disk. Of each pack a few facts are kept in
+//! memory and in an append-only file beside the index: size, key objects, and which index objects
 //! cover it.
 //!
-//! A cache: everything in it also stands in the store's index objects, or, for packs that no index
-//! object covers yet, in the log.
+//! All of it is a cache: it also stands in the store's index objects, or, for packs that none covers
+//! yet, in the log. A pack goes into the index first and into the file of facts second; if the two do
+//! not agree when they are opened (a crash between, a torn file), both are made anew.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use holdfast_crypto::{ChunkId, ChunkKind, Digest};
 use parking_lot::RwLock;
 
+use super::pack_facts::{FactsFile, Record};
+use crate::home::CacheSlot;
+use crate::index::{Index, IndexEntry, IndexError, IndexSource, Location};
 use crate::packer::{PackedChunk, PackedChunks};
 
-/// One copy of a chunk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Location {
-    /// Its pack.
-    pub pack: Digest,
-    /// Where its ciphertext begins.
-    pub offset: u32,
-    /// Length of its ciphertext.
-    pub stored: u32,
-    /// Length of its plaintext before compression.
-    pub raw: u32,
-    /// Key object of its session key.
-    pub key: Digest,
-    /// What it is a chunk of.
-    pub kind: ChunkKind,
-}
+/// Chunks of packs that no index object covers yet, kept in memory for the next index object. What is
+/// beyond is read from the index again.
+const MOST_RECENT_CHUNKS: usize = 1 << 16;
 
 /// What is known of a pack beside its chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackFacts {
     /// Its whole length in bytes.
     pub size: u64,
+    /// How many chunks it holds.
+    pub chunks: u32,
     /// Key objects that its chunks need.
-    pub keys: Vec<Digest>,
+    pub keys: Arc<[Digest]>,
+    /// Whether it holds trees and lists.
+    pub holds_trees: bool,
     /// Index objects that cover it.
     pub objects: BTreeSet<Digest>,
 }
 
 /// All known chunks and packs.
-#[derive(Default)]
-pub struct Places {
-    table: RwLock<Table>,
+pub(crate) struct Places {
+    index: Index,
+    state: RwLock<State>,
 }
 
-#[derive(Default)]
-struct Table {
-    chunks: HashMap<ChunkId, Vec<Location>>,
-    packs: BTreeMap<Digest, Pack>,
+struct State {
+    file: FactsFile,
+    packs: BTreeMap<Digest, PackFacts>,
     objects: BTreeMap<Digest, Vec<Digest>>,
-}
-
-struct Pack {
-    facts: PackFacts,
-    chunks: Vec<PackedChunk>,
-}
-
-impl Table {
-    fn add_pack(&mut self, pack: &PackedChunks) -> &mut Pack {
-        let known = self.packs.entry(pack.pack).or_insert_with(|| Pack {
-            facts: PackFacts { size: pack.size, keys: Vec::new(), objects: BTreeSet::new() },
-            chunks: Vec::new(),
-        });
-        if known.chunks.is_empty() {
-            known.facts.keys = pack.keys();
-            known.chunks = pack.chunks.clone();
-            for chunk in &pack.chunks {
-                self.chunks.entry(chunk.id).or_default().push(Location {
-                    pack: pack.pack,
-                    offset: chunk.offset,
-                    stored: chunk.stored_length,
-                    raw: chunk.raw_length,
-                    key: chunk.key,
-                    kind: chunk.kind,
-                });
-            }
-        }
-        known
-    }
+    key_sets: HashSet<Arc<[Digest]>>,
+    recent: HashMap<Digest, PackedChunks>,
+    recent_chunks: usize,
 }
 
 impl Places {
+    /// Opens what is in a cache slot, or makes it anew.
+    pub(crate) fn open(slot: &CacheSlot) -> Result<Self, IndexError> {
+        let folder = slot.index_dir();
+        if let Err(error) = std::fs::create_dir_all(&folder) {
+            return Err(IndexError::Io { operation: "make the folder", path: folder, source: error });
+        }
+        let facts = slot.file("packs");
+        let io = |source| IndexError::Io { operation: "open", path: facts.clone(), source };
+        let opened = Index::open(&folder);
+        if let Ok(index) = opened {
+            let (file, records) = FactsFile::open(&facts).map_err(io)?;
+            let mut state = State::new(file);
+            records.into_iter().for_each(|record| state.apply(record));
+            if state.agrees_with(&index) {
+                return Ok(Self { index, state: RwLock::new(state) });
+            }
+            tracing::info!("the local index is incomplete and is built anew");
+        }
+        let index = Index::create_empty(&folder)?;
+        let file = FactsFile::create(&facts).map_err(io)?;
+        Ok(Self { index, state: RwLock::new(State::new(file)) })
+    }
+
     /// Every copy of a chunk.
-    pub fn locate(&self, id: &ChunkId) -> Vec<Location> {
-        self.table.read().chunks.get(id).cloned().unwrap_or_default()
+    pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
+        self.index.locate(id)
     }
 
     /// Takes in a pack that this device has just stored.
-    pub fn add_pack(&self, pack: &PackedChunks) {
-        self.table.write().add_pack(pack);
+    pub(crate) fn add_pack(&self, pack: &PackedChunks) -> Result<(), IndexError> {
+        if self.state.read().packs.contains_key(&pack.pack) {
+            return Ok(());
+        }
+        self.index.add(IndexSource::Local(pack.pack), entries_of(pack))?;
+        let mut state = self.state.write();
+        state.record(Record::pack(pack));
+        if state.recent_chunks + pack.chunks.len() <= MOST_RECENT_CHUNKS {
+            state.recent_chunks += pack.chunks.len();
+            state.recent.insert(pack.pack, pack.clone());
+        }
+        Ok(())
     }
 
     /// Takes in an index object.
-    pub fn add_object(&self, object: Digest, packs: &[PackedChunks]) {
-        let mut table = self.table.write();
-        for pack in packs {
-            table.add_pack(pack).facts.objects.insert(object);
+    pub(crate) fn add_object(&self, object: Digest, packs: &[PackedChunks]) -> Result<(), IndexError> {
+        let new: Vec<&PackedChunks> = {
+            let state = self.state.read();
+            packs.iter().filter(|pack| !state.packs.contains_key(&pack.pack)).collect()
+        };
+        if new.is_empty() {
+            self.index.cover(object, &packs.iter().map(|pack| pack.pack).collect())?;
+        } else {
+            let entries = new.iter().flat_map(|pack| entries_of(pack)).collect();
+            self.index.add(IndexSource::Object(object), entries)?;
         }
-        table.objects.insert(object, packs.iter().map(|pack| pack.pack).collect());
+        let mut state = self.state.write();
+        for pack in new {
+            state.record(Record::pack(pack));
+        }
+        state.record(Record::Object { object, packs: packs.iter().map(|pack| pack.pack).collect() });
+        for pack in packs {
+            if let Some(recent) = state.recent.remove(&pack.pack) {
+                state.recent_chunks -= recent.chunks.len();
+            }
+        }
+        Ok(())
     }
 
     /// Whether this index object has been taken in.
-    pub fn has_object(&self, object: &Digest) -> bool {
-        self.table.read().objects.contains_key(object)
+    pub(crate) fn has_object(&self, object: &Digest) -> bool {
+        self.state.read().objects.contains_key(object)
     }
 
     /// What is known of a pack.
-    pub fn pack(&self, pack: &Digest) -> Option<PackFacts> {
-        self.table.read().packs.get(pack).map(|pack| pack.facts.clone())
+    pub(crate) fn pack(&self, pack: &Digest) -> Option<PackFacts> {
+        self.state.read().packs.get(pack).cloned()
     }
 
-    /// A pack's chunks.
-    pub fn chunks_of(&self, pack: &Digest) -> Option<PackedChunks> {
-        self.table.read().packs.get(pack).map(|known| PackedChunks {
-            pack: *pack,
-            size: known.facts.size,
-            chunks: known.chunks.clone(),
-        })
+    /// The length of a pack.
+    pub(crate) fn size_of(&self, pack: &Digest) -> Option<u64> {
+        self.state.read().packs.get(pack).map(|facts| facts.size)
+    }
+
+    /// The chunks of packs, each pack's in the order of their places. Packs that are not known are
+    /// passed over.
+    pub(crate) fn chunks_of(&self, wanted: &[Digest]) -> Result<Vec<PackedChunks>, IndexError> {
+        let mut found: BTreeMap<Digest, PackedChunks> = BTreeMap::new();
+        let mut left: HashSet<Digest> = HashSet::new();
+        {
+            let state = self.state.read();
+            for pack in wanted {
+                if let Some(recent) = state.recent.get(pack) {
+                    found.insert(*pack, recent.clone());
+                } else if let Some(facts) = state.packs.get(pack) {
+                    left.insert(*pack);
+                    found.insert(*pack, PackedChunks { pack: *pack, size: facts.size, chunks: Vec::new() });
+                }
+            }
+        }
+        if !left.is_empty() {
+            self.index.chunks_of_packs(&left, |entry| {
+                if let Some(pack) = found.get_mut(&entry.location.pack) {
+                    pack.chunks.push(packed(&entry));
+                }
+            })?;
+        }
+        let mut packs: Vec<PackedChunks> = found.into_values().collect();
+        for pack in &mut packs {
+            pack.chunks.sort_unstable_by_key(|chunk| (chunk.offset, chunk.id, chunk.kind));
+            pack.chunks.dedup();
+        }
+        Ok(packs)
     }
 
     /// Every pack.
-    pub fn packs(&self) -> Vec<Digest> {
-        self.table.read().packs.keys().copied().collect()
+    pub(crate) fn packs(&self) -> Vec<Digest> {
+        self.state.read().packs.keys().copied().collect()
     }
 
-    /// The packs that an index object covers.
-    pub fn packs_of_object(&self, object: &Digest) -> Vec<Digest> {
-        self.table.read().objects.get(object).cloned().unwrap_or_default()
+    /// How many packs an index object covers.
+    pub(crate) fn packs_of_object(&self, object: &Digest) -> usize {
+        self.state.read().objects.get(object).map_or(0, Vec::len)
     }
 
     /// Forgets packs and their chunks.
-    pub fn drop_packs(&self, packs: &BTreeSet<Digest>) {
-        let mut table = self.table.write();
-        for pack in packs {
-            let Some(dropped) = table.packs.remove(pack) else { continue };
-            for chunk in dropped.chunks {
-                if let Some(locations) = table.chunks.get_mut(&chunk.id) {
-                    locations.retain(|location| location.pack != *pack);
-                    if locations.is_empty() {
-                        table.chunks.remove(&chunk.id);
+    pub(crate) fn drop_packs(&self, packs: &BTreeSet<Digest>) -> Result<(), IndexError> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        self.index.drop_packs(&packs.iter().copied().collect())?;
+        let mut state = self.state.write();
+        packs.iter().for_each(|pack| state.record(Record::DropPack(*pack)));
+        Ok(())
+    }
+
+    /// These index objects cover nothing any more: they are gone, or about to be.
+    pub(crate) fn drop_objects(&self, objects: &BTreeSet<Digest>) -> Result<(), IndexError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        self.index.forget_objects(objects)?;
+        let mut state = self.state.write();
+        objects.iter().for_each(|object| state.record(Record::DropObject(*object)));
+        Ok(())
+    }
+}
+
+impl State {
+    fn new(file: FactsFile) -> Self {
+        Self {
+            file,
+            packs: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            key_sets: HashSet::new(),
+            recent: HashMap::new(),
+            recent_chunks: 0,
+        }
+    }
+
+    fn record(&mut self, record: Record) {
+        if let Err(error) = self.file.append(&record) {
+            // The next opening finds file and index disagreeing and makes both anew.
+            tracing::warn!(%error, "facts of a pack could not be written down");
+        }
+        self.apply(record);
+    }
+
+    fn apply(&mut self, record: Record) {
+        match record {
+            Record::Pack { pack, size, chunks, holds_trees, keys } => {
+                let keys: Arc<[Digest]> = keys.into();
+                // Most packs have the same keys: one copy of each set.
+                let keys = match self.key_sets.get(&keys) {
+                    Some(known) => Arc::clone(known),
+                    None => {
+                        self.key_sets.insert(Arc::clone(&keys));
+                        keys
+                    }
+                };
+                let facts = PackFacts { size, chunks, keys, holds_trees, objects: BTreeSet::new() };
+                self.packs.entry(pack).or_insert(facts);
+            }
+            Record::Object { object, packs } => {
+                for pack in &packs {
+                    if let Some(facts) = self.packs.get_mut(pack) {
+                        facts.objects.insert(object);
+                    }
+                }
+                self.objects.insert(object, packs);
+            }
+            Record::DropPack(pack) => {
+                self.packs.remove(&pack);
+                if let Some(recent) = self.recent.remove(&pack) {
+                    self.recent_chunks -= recent.chunks.len();
+                }
+            }
+            Record::DropObject(object) => {
+                for pack in self.objects.remove(&object).unwrap_or_default() {
+                    if let Some(facts) = self.packs.get_mut(&pack) {
+                        facts.objects.remove(&object);
                     }
                 }
             }
         }
     }
 
-    /// These index objects cover nothing any more: they are gone, or about to be.
-    pub fn drop_objects(&self, objects: &BTreeSet<Digest>) {
-        let mut table = self.table.write();
-        for object in objects {
-            for pack in table.objects.remove(object).unwrap_or_default() {
-                if let Some(pack) = table.packs.get_mut(&pack) {
-                    pack.facts.objects.remove(object);
-                }
-            }
-        }
+    fn agrees_with(&self, index: &Index) -> bool {
+        let with_chunks = index.packs();
+        let objects: BTreeSet<Digest> = self.objects.keys().copied().collect();
+        with_chunks.iter().all(|pack| self.packs.contains_key(pack))
+            && self.packs.len() == with_chunks.len()
+            && objects == index.objects()
     }
+}
+
+fn entries_of(pack: &PackedChunks) -> Vec<IndexEntry> {
+    let entry = |chunk: &PackedChunk| IndexEntry {
+        id: chunk.id,
+        location: Location {
+            pack: pack.pack,
+            offset: chunk.offset,
+            stored: chunk.stored_length,
+            raw: chunk.raw_length,
+            key: chunk.key,
+            kind: chunk.kind,
+        },
+    };
+    pack.chunks.iter().map(entry).collect()
+}
+
+fn packed(entry: &IndexEntry) -> PackedChunk {
+    PackedChunk {
+        id: entry.id,
+        kind: entry.location.kind,
+        offset: entry.location.offset,
+        stored_length: entry.location.stored,
+        raw_length: entry.location.raw,
+        key: entry.location.key,
+    }
+}
+
+/// Whether a pack is one of trees and lists; the packer never mixes them with data.
+pub(super) fn holds_trees(pack: &PackedChunks) -> bool {
+    pack.chunks.first().is_some_and(|chunk| chunk.kind != ChunkKind::Data)
 }

@@ -93,6 +93,7 @@ impl SessionKeys {
         let digest = object.name().digest();
         self.opened.write().insert(digest, Arc::clone(&key));
         self.unstored.lock().insert(digest, object.clone());
+        self.keep_on_disk(&digest, object.bytes());
         Session { key, digest, object }
     }
 
@@ -146,9 +147,16 @@ impl SessionKeys {
     /// Opens a key object that was fetched, and keeps it, wrapped, on this computer.
     pub(crate) fn take(&self, digest: &Digest, object: &Bytes) -> Result<Arc<SessionKey>, SessionKeyError> {
         let key = self.open(digest, object)?;
-        // Best effort: it can be fetched again; a torn file fails its digest.
-        let _ = std::fs::write(self.folder.join(digest.to_string()), object);
+        self.keep_on_disk(digest, object);
         Ok(key)
+    }
+
+    /// Wrapped, as it is in the store. Best effort: it can be fetched again, and a torn file fails its
+    /// digest.
+    fn keep_on_disk(&self, digest: &Digest, object: &[u8]) {
+        if let Err(error) = std::fs::write(self.folder.join(digest.to_string()), object) {
+            tracing::warn!(%error, "a session key could not be cached on disk");
+        }
     }
 
     fn open(&self, digest: &Digest, object: &[u8]) -> Result<Arc<SessionKey>, SessionKeyError> {

@@ -32,6 +32,7 @@ impl Archive {
             match taking {
                 Ok(()) => taken += 1,
                 Err(ArchiveError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(error @ ArchiveError::Index(_)) => return Err(error),
                 Err(error) => tracing::error!(%error, "an index object is passed over"),
             }
         }
@@ -43,8 +44,7 @@ impl Archive {
         let (header, _) = Header::parse(ObjectKind::Index, bytes).map_err(|error| bad(error.to_string()))?;
         let keys = self.keychain.epoch(header.epoch).ok_or_else(|| bad("its epoch is unknown".into()))?;
         let body = IndexBody::from_object(bytes, &keys.index).map_err(|error| bad(error.to_string()))?;
-        self.places.add_object(name.digest(), &split(&body));
-        Ok(())
+        Ok(self.places.add_object(name.digest(), &split(&body))?)
     }
 
     /// Finds the packs that the index knows and the store does not list. They never satisfy

@@ -161,7 +161,8 @@ fn what_one_computer_stores_another_one_reads_after_recover() {
 #[test]
 fn recover_can_start_from_another_device() {
     let store = memory();
-    let (archive, code) = Computer::new(store.clone()).create();
+    let first = Computer::new(store.clone());
+    let (archive, code) = first.create();
     let files = files(3, 1);
     commit(&archive, &files);
     let second = Computer::new(store);
@@ -307,7 +308,7 @@ fn a_damaged_chunk_costs_itself_and_is_no_longer_known() {
     let id = archive.store(ChunkKind::Data, &[9; 5000]).unwrap();
     archive.flush(None).unwrap();
     assert!(archive.known(&id));
-    let pack = archive.locate(&id)[0];
+    let pack = archive.locate(&id).unwrap()[0];
     let name = ObjectName::Pack(pack.pack);
     let mut bytes = runtime::handle().block_on(store.get(&name)).unwrap().to_vec();
     bytes[pack.offset as usize + 30] ^= 1;

@@ -226,6 +226,11 @@ impl Settings {
         })
     }
 
+    /// Whether the store is somewhere else than in a folder.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.store_config(), Ok(StoreConfig::Dir { .. }))
+    }
+
     /// The limits of the network.
     pub fn open_options(&self) -> OpenOptions {
         OpenOptions {

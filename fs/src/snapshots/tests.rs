@@ -22,7 +22,8 @@ fn snapshots_are_listed_and_found_by_every_name() {
     assert_eq!(archive.resolve(&format!("{}/before-update", archive.device())).unwrap().name.sequence, 2);
     assert!(matches!(archive.resolve("nothing"), Err(ArchiveError::NoSuchSnapshot { .. })));
 
-    let other = Computer::new(store).recover(&code, None).unwrap();
+    let elsewhere = Computer::new(store);
+    let other = elsewhere.recover(&code, None).unwrap();
     let (_, commit) = other.load_snapshot("before-update").unwrap();
     assert_eq!(read_back(&other, &commit), files(2, 2));
 }
@@ -47,7 +48,8 @@ fn forgotten_snapshots_are_gone_from_every_list() {
 #[test]
 fn a_commit_by_a_device_that_is_not_in_the_keyring_is_not_believed() {
     let store = memory();
-    let (archive, _) = Computer::new(store.clone()).create();
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
     commit(&archive, &files(2, 1));
     let (name, real) = archive.head().unwrap();
     // Somebody with the archive's keys, but not with the device's signing key.

@@ -133,7 +133,7 @@ fn a_condemned_pack_does_not_make_a_chunk_known() {
     commit(&archive, &files(3, 2));
     let id = archive.keychain().chunk_id(holdfast_crypto::ChunkKind::Data, old.values().next().unwrap());
     assert!(archive.known(&id));
-    let pack = ObjectName::Pack(archive.locate(&id)[0].pack);
+    let pack = ObjectName::Pack(archive.locate(&id).unwrap()[0].pack);
     let mark = Condemned { n: 1, time: crate::archive::now_seconds(), names: BTreeSet::from([pack]) };
     runtime::handle().block_on(store.put_new(&mark.to_object())).unwrap();
     archive.read_marks().unwrap();
