@@ -206,6 +206,6 @@ impl SnapshotSource for crate::archive::Archive {
     }
 
     fn place(&self, id: &ChunkId) -> Option<(Digest, u32)> {
-        self.locate(id).first().map(|place| (place.pack, place.offset))
+        self.locate(id).ok()?.first().map(|place| (place.pack, place.offset))
     }
 }
