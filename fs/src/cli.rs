@@ -22,15 +22,20 @@ pub use progress::Progress;
 
 mod cat;
 mod completions;
+mod flush;
 mod init;
 mod listing;
 mod ls;
 mod man;
+mod mount;
 mod opening;
 mod recover;
 mod restore;
+mod snapshot;
 mod snapshots;
+mod status;
 mod store_arguments;
+mod unmount;
 
 /// Encrypted backup drive: mount a folder, copy files in, browse dated snapshots to restore.
 #[derive(Parser)]
@@ -60,6 +65,16 @@ pub enum Command {
     Init(init::Init),
     /// Join an archive from a new computer, with its recovery code
     Recover(recover::Recover),
+    /// Mount the drive on an empty folder
+    Mount(mount::Mount),
+    /// Unmount the drive and wait until everything is in the store
+    Unmount(unmount::Unmount),
+    /// Show the queue, the store and the last snapshot
+    Status(status::StatusCommand),
+    /// Wait until everything written before is in the store
+    Flush(flush::Flush),
+    /// Take a snapshot of current/ and wait until it is stored
+    Snapshot(snapshot::Snapshot),
     /// List the snapshots of all devices
     Snapshots(snapshots::Snapshots),
     /// List a folder of a snapshot
@@ -82,6 +97,8 @@ pub struct Output {
     pub json: serde_json::Value,
     /// 0, or 3 and 4 as described in the module.
     pub exit: u8,
+    /// Whether everything has been said already.
+    pub silent: bool,
 }
 
 impl Output {
@@ -91,7 +108,14 @@ impl Output {
             text: text.into(),
             json,
             exit: 0,
+            silent: false,
         }
+    }
+
+    /// The same, with nothing printed as JSON: a command that runs on has given its result already.
+    #[must_use]
+    pub fn silent(self) -> Output {
+        Output { silent: true, ..self }
     }
 
     /// The same with another exit code.
@@ -116,6 +140,11 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
     match arguments.command {
         Command::Init(command) => command.run(&context),
         Command::Recover(command) => command.run(&context),
+        Command::Mount(command) => command.run(&context),
+        Command::Unmount(command) => command.run(&context),
+        Command::Status(command) => command.run(),
+        Command::Flush(command) => command.run(&context),
+        Command::Snapshot(command) => command.run(&context),
         Command::Snapshots(command) => command.run(&context),
         Command::Ls(command) => command.run(&context),
         Command::Cat(command) => command.run(&context),
@@ -127,6 +156,9 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
 }
 
 fn finish(output: &Output, json: bool) -> ExitCode {
+    if json && output.silent {
+        return ExitCode::from(output.exit);
+    }
     let mut line = if json {
         output.json.to_string()
     } else {

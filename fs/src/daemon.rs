@@ -49,7 +49,7 @@ pub fn run(
 ) -> io::Result<Leftover> {
     let (ends, ended) = unbounded();
     let listener = Listener::bind(state)?;
-    let drive = fuse::mount(Arc::clone(&engine.filesystem), target, options, engine.runtime())?;
+    let drive = fuse::mount(Arc::clone(&engine.filesystem), target, options, engine.runtime().clone())?;
     watch_signals(ends.clone())?;
     let over = Arc::new(AtomicBool::new(false));
     let control = Control { engine: Arc::clone(&engine), target: target.to_owned(), ends };
@@ -131,6 +131,14 @@ fn progress(status: &Status) -> Value {
     })
 }
 
+/// What is known of the store without asking it.
+fn store_state(engine: &Engine) -> Value {
+    match engine.archive.capabilities() {
+        Some(honoured) => json!(honoured),
+        None => json!({ "probed": false }),
+    }
+}
+
 /// Answers the commands.
 #[derive(Clone)]
 struct Control {
@@ -184,7 +192,7 @@ impl Control {
         let mut status = json!(self.engine.filesystem.status());
         status["mounted_on"] = json!(self.target);
         status["pid"] = json!(std::process::id());
-        status["store_state"] = self.engine.store_state();
+        status["store_state"] = store_state(&self.engine);
         status
     }
 

@@ -38,4 +38,18 @@ impl Context {
 
     /// Clears what a progress line may have left.
     pub fn quiet(&self) {}
+
+    /// The global options again, for a process that this one starts.
+    pub fn as_arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        let mut option = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                arguments.extend([name.to_owned(), value]);
+            }
+        };
+        option("--log-level", self.log_level.clone());
+        option("--limit-upload", self.limit_upload.map(|rate| rate.to_string()));
+        option("--limit-download", self.limit_download.map(|rate| rate.to_string()));
+        arguments
+    }
 }
