@@ -13,6 +13,7 @@ mod background;
 pub mod error;
 mod files;
 mod import;
+mod kernel;
 mod listing;
 mod names;
 mod space;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::archive::Archive;
 use crate::chunks::ChunkSource;
@@ -40,6 +41,7 @@ use crate::write_path::WritePath;
 pub use background::Threads;
 pub use error::FsError;
 pub use import::{ImportedBefore, ImportedContent};
+pub use kernel::Invalidate;
 pub(crate) use listing::take_dots;
 pub use types::*;
 
@@ -74,6 +76,7 @@ pub struct Filesystem {
     /// Time from one automatic snapshot to the next.
     pub(crate) automatic: Option<Duration>,
     rate: Mutex<status::Rate>,
+    kernel: RwLock<Option<Arc<dyn Invalidate>>>,
 }
 
 /// Which part of the drive an inode number belongs to.
@@ -188,6 +191,7 @@ impl Filesystem {
             memory_limit,
             automatic,
             rate: Mutex::default(),
+            kernel: RwLock::default(),
         }
     }
 

@@ -117,6 +117,8 @@ impl Filesystem {
         let (folder, name) = self.import_place(path)?;
         let attr = self.link(ino, ino_of(folder), &name)?;
         self.forget(attr.ino, 1);
+        self.tell_entry(ino_of(folder), &name);
+        self.tell_inode(ino);
         Ok(())
     }
 
@@ -135,9 +137,11 @@ impl Filesystem {
         }
         let (folder, name) = self.import_place(path)?;
         match before.kind {
-            FileKind::Directory => self.rmdir(ino_of(folder), &name),
-            _ => self.unlink(ino_of(folder), &name),
+            FileKind::Directory => self.rmdir(ino_of(folder), &name)?,
+            _ => self.unlink(ino_of(folder), &name)?,
         }
+        self.tell_entry(ino_of(folder), &name);
+        Ok(())
     }
 
     /// Gives a file the attributes of its source.
@@ -157,7 +161,9 @@ impl Filesystem {
             group.push(Operation::Attributes(file, wanted));
             group.push(Operation::Fingerprint(file, fingerprint));
             self.commit_group(namespace, &group, Room::Ordinary)
-        })
+        })?;
+        self.tell_inode(ino);
+        Ok(())
     }
 
     fn import_inode(
@@ -171,7 +177,7 @@ impl Filesystem {
         self.slow_down(0)?;
         let (parent, name) = self.import_place(path)?;
         check_name(&name)?;
-        self.with_namespace(|namespace| {
+        let ino = self.with_namespace(|namespace| {
             let folder = namespace.get(parent)?;
             if namespace.child(&folder, &name)?.is_some() {
                 return Err(FsError::Exists);
@@ -191,7 +197,9 @@ impl Filesystem {
             group.push(folder_changed(&folder, now()));
             self.commit_group(namespace, &group, Room::Ordinary)?;
             Ok(ino_of(file))
-        })
+        })?;
+        self.tell_entry(ino_of(parent), &name);
+        Ok(ino)
     }
 
     /// The folder and the name of a path.

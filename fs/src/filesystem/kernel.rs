@@ -1,0 +1,38 @@
+//! Telling the kernel what changed behind its back: it believes what it was told for an hour.
+
+use super::*;
+
+/// Takes word to the kernel. Called without any lock: the kernel may ask the drive something first.
+pub trait Invalidate: Send + Sync {
+    /// A name of a folder stands for something else now, or for nothing.
+    fn entry(&self, parent: u64, name: &[u8]);
+    /// An inode's attributes, content or listing changed.
+    fn inode(&self, ino: u64);
+}
+
+impl Filesystem {
+    /// From now on this hears of every change that did not come from the kernel.
+    pub fn tell_kernel(&self, kernel: Box<dyn Invalidate>) {
+        *self.kernel.write() = Some(Arc::from(kernel));
+    }
+
+    /// Whether an inode stands in no tree and may change by itself.
+    pub fn is_virtual(ino: u64) -> bool {
+        ino == ROOT_INO || (ino >> 56 == 0xFF && ino != CURRENT_INO)
+    }
+
+    pub(super) fn tell_entry(&self, parent: u64, name: &[u8]) {
+        let kernel = self.kernel.read().clone();
+        if let Some(kernel) = kernel {
+            kernel.entry(parent, name);
+            kernel.inode(parent);
+        }
+    }
+
+    pub(super) fn tell_inode(&self, ino: u64) {
+        let kernel = self.kernel.read().clone();
+        if let Some(kernel) = kernel {
+            kernel.inode(ino);
+        }
+    }
+}
