@@ -1,6 +1,8 @@
 //! An archive that this program's parts wrote is read by the independent reader in
 //! `tests/reader/`, which was written from `docs/format/` alone.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -271,14 +271,7 @@ pub(crate) fn keyring() -> impl Strategy<Value = KeyringParts> {
 }
 
 /// Keyrings are not Debug, so proptest gets their parts.
-pub(crate) fn keyring_of(
-    (version, epochs, devices, recovery_key): (
-        u64,
-        Vec<(u32, [u8; 32])>,
-        Vec<DeviceRecord>,
-        Vec<u8>,
-    ),
-) -> Keyring {
+pub(crate) fn keyring_of((version, epochs, devices, recovery_key): KeyringParts) -> Keyring {
     let first = epochs[0].0;
     let epochs = epochs.into_iter().map(|(number, secret)| EpochSecret {
         number,
