@@ -21,8 +21,13 @@ pub use context::Context;
 pub use progress::Progress;
 
 mod cat;
+mod check;
 mod completions;
+mod diff;
+mod find;
 mod flush;
+mod forget;
+mod gc;
 mod init;
 mod listing;
 mod ls;
@@ -31,10 +36,12 @@ mod mount;
 mod opening;
 mod recover;
 mod restore;
+mod scrub;
 mod snapshot;
 mod snapshots;
 mod status;
 mod store_arguments;
+mod undelete;
 mod unmount;
 
 /// Encrypted backup drive: mount a folder, copy files in, browse dated snapshots to restore.
@@ -81,8 +88,22 @@ pub enum Command {
     Ls(ls::Ls),
     /// Print a file of a snapshot
     Cat(cat::Cat),
+    /// Look for a name in all snapshots
+    Find(find::Find),
+    /// List what differs between two snapshots
+    Diff(diff::Diff),
     /// Restore a snapshot, or a part of it, into a folder
     Restore(restore::Restore),
+    /// Check every reference, and with --read-data every chunk; names the files that are damaged
+    Check(check::Check),
+    /// Check every object in the store against its name; needs no key
+    Scrub(scrub::Scrub),
+    /// Give up snapshots; their data stays until gc deletes it
+    Forget(forget::Forget),
+    /// Delete what no kept snapshot needs, a grace period after saying so; needs no key
+    Gc(gc::Gc),
+    /// Take forgotten snapshots back, as long as their data is there
+    Undelete(undelete::Undelete),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Print the manual page, or write one page per command into a folder
@@ -148,7 +169,14 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
         Command::Snapshots(command) => command.run(&context),
         Command::Ls(command) => command.run(&context),
         Command::Cat(command) => command.run(&context),
+        Command::Find(command) => command.run(&context),
+        Command::Diff(command) => command.run(&context),
         Command::Restore(command) => command.run(&context),
+        Command::Check(command) => command.run(&context),
+        Command::Scrub(command) => command.run(&context),
+        Command::Forget(command) => command.run(&context),
+        Command::Gc(command) => command.run(&context),
+        Command::Undelete(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

@@ -39,3 +39,5 @@ pub mod namespace;
 pub mod replay;
 pub mod snapshots_view;
 pub mod write_path;
+pub mod diff;
+pub mod check;

@@ -14,6 +14,23 @@ use super::{CommandError, Context, opening};
 pub struct StoreArguments {
     /// A folder, or s3://BUCKET/PREFIX (credentials come from the environment or an AWS profile)
     store: String,
+    #[command(flatten)]
+    s3: S3Arguments,
+}
+
+/// A store for commands that need no key, and by default use this home's.
+#[derive(Args)]
+pub struct KeylessStore {
+    /// A folder, or s3://BUCKET/PREFIX; this home's archive unless given
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    #[command(flatten)]
+    s3: S3Arguments,
+}
+
+/// How to reach an S3 store.
+#[derive(Args)]
+pub struct S3Arguments {
     /// Address of the S3 store, such as https://minio.example.org:9000; AWS unless given
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
@@ -45,18 +62,34 @@ enum PathStyle {
 impl StoreArguments {
     /// New settings for this store. Paths are made absolute: the next command may be given elsewhere.
     pub(super) fn settings(&self, context: &Context) -> Result<Settings, CommandError> {
-        let config = parse_location(&self.store).map_err(CommandError::from_error)?;
+        self.s3.settings(&self.store, context)
+    }
+}
+
+impl KeylessStore {
+    /// The settings of the given store, or this home's.
+    pub(super) fn settings(&self, context: &Context) -> Result<Settings, CommandError> {
+        match &self.store {
+            Some(store) => self.s3.settings(store, context),
+            None => opening::settings(&opening::home()?, context),
+        }
+    }
+}
+
+impl S3Arguments {
+    fn settings(&self, store: &str, context: &Context) -> Result<Settings, CommandError> {
+        let config = parse_location(store).map_err(CommandError::from_error)?;
         let is_s3 = matches!(config, StoreConfig::S3(_));
-        let store = match &config {
+        let location = match &config {
             StoreConfig::Dir { path } => utf8(absolute(path)?)?,
-            _ => self.store.trim().to_owned(),
+            _ => store.trim().to_owned(),
         };
         if !is_s3 && (self.endpoint.is_some() || self.region.is_some() || self.profile.is_some()) {
             return Err(CommandError::new(
                 "--endpoint, --region and --profile are for an S3 store; write s3://BUCKET/PREFIX, or leave them out",
             ));
         }
-        let mut settings = Settings::new(store);
+        let mut settings = Settings::new(location);
         settings.s3.endpoint = self.endpoint.clone();
         settings.s3.region = self.region.clone();
         settings.s3.ca_file = self.ca_file.as_deref().map(absolute).transpose()?;
