@@ -82,12 +82,18 @@ pub enum MountpointError {
 pub struct Mounted {
     /// Where it is mounted.
     pub target: PathBuf,
-    /// The type of file system, such as `fuse.holdfast`.
+    /// The type of file system, such as `ext4`, `fuse` or `fuse.holdfast`.
     pub kind: String,
+    /// What is mounted, such as a device; of a drive `holdfast`.
+    pub source: String,
 }
 
-/// The type of a drive's mount.
-pub const DRIVE: &str = "fuse.holdfast";
+impl Mounted {
+    /// Whether it is a drive. Mounted by root it has the type `fuse`, by fusermount3 `fuse.holdfast`.
+    pub fn is_drive(&self) -> bool {
+        self.kind == "fuse.holdfast" || (self.kind == "fuse" && self.source == "holdfast")
+    }
+}
 
 /// What is mounted on `path`, the uppermost.
 pub fn mounted_on(path: &Path) -> io::Result<Option<Mounted>> {
@@ -167,7 +173,7 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
 fn clear_if_stale(path: &Path, mounted: &Mounted) -> Result<(), MountpointError> {
     let dead =
         std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-    match (mounted.kind == DRIVE, dead) {
+    match (mounted.is_drive(), dead) {
         (true, true) => {
             tracing::warn!("a mount whose daemon has died is cleared");
             detach(path).map_err(|source| MountpointError::Stale {
@@ -219,11 +225,9 @@ fn parse(table: &[u8]) -> Vec<Mounted> {
 fn parse_line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|&byte| byte == b' ');
     let target = unescape(fields.nth(4)?);
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some(Mounted {
-        target: OsString::from_vec(target).into(),
-        kind: String::from_utf8_lossy(kind).into_owned(),
-    })
+    let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
+    let mut text = || behind.next().map(|field| String::from_utf8_lossy(field).into_owned());
+    Some(Mounted { target: OsString::from_vec(target).into(), kind: text()?, source: text()? })
 }
 
 /// Space, tab, newline and backslash stand as `\ooo`.
@@ -259,22 +263,14 @@ mod tests {
     #[test]
     fn mountinfo_with_spaces_and_optional_fields_is_understood() {
         let table = b"36 35 98:0 / /mnt/a\\040b rw,noatime master:1 shared:2 - ext3 /dev/root rw\n\
-                      37 35 0:44 / /mnt/d rw - fuse.holdfast holdfast rw,user_id=0\n";
+                      37 35 0:44 / /mnt/d rw - fuse.holdfast holdfast rw,user_id=0\n\
+                      38 35 0:45 / /mnt/e rw - fuse holdfast rw,user_id=0\n\
+                      39 35 0:46 / /mnt/f rw - fuse other rw,user_id=0\n";
         let parsed = parse(table);
-        assert_eq!(
-            parsed[0],
-            Mounted {
-                target: "/mnt/a b".into(),
-                kind: "ext3".into()
-            }
-        );
-        assert_eq!(
-            parsed[1],
-            Mounted {
-                target: "/mnt/d".into(),
-                kind: DRIVE.into()
-            }
-        );
+        assert_eq!(parsed[0].target, Path::new("/mnt/a b"));
+        assert_eq!((parsed[0].kind.as_str(), parsed[0].is_drive()), ("ext3", false));
+        assert_eq!((parsed[1].target.as_path(), parsed[1].is_drive()), (Path::new("/mnt/d"), true));
+        assert!(parsed[2].is_drive() && !parsed[3].is_drive());
     }
 
     #[test]

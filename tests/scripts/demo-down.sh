@@ -7,7 +7,7 @@ demo=${HOLDFAST_DEMO:-${TMPDIR:-/tmp}/holdfast-demo-$(id -u)}
 export HOLDFAST_HOME=$demo/home
 
 [ -e "$demo" ] || { echo "there is no demo"; exit 0; }
-if grep -q " $demo/drive fuse.holdfast\| $demo/drive .* - fuse.holdfast " /proc/self/mountinfo; then
+if grep -q " $demo/drive .* - fuse" /proc/self/mountinfo; then
     "$holdfast" unmount "$demo/drive" --timeout 60
 fi
 rm -rf --one-file-system "$demo"

@@ -56,7 +56,7 @@ fn report(folder: &std::path::Path, left: Value) -> Result<Output, CommandError>
 fn clear(folder: &std::path::Path) -> Result<Output, CommandError> {
     let failed = |error| CommandError::because(format!("{} cannot be unmounted", folder.display()), error);
     match mountpoint::mounted_on(folder).map_err(failed)? {
-        Some(mounted) if mounted.kind == mountpoint::DRIVE => {
+        Some(mounted) if mounted.is_drive() => {
             let dead = std::fs::metadata(folder).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
             if !dead {
                 return Err(CommandError::new(format!(
