@@ -289,3 +289,6 @@ impl Filesystem {
         Ok(self.getattr(ino)?.kind)
     }
 }
+
+#[cfg(test)]
+mod tests;
