@@ -106,8 +106,11 @@ impl Found {
             }
             Record::PackStored(bytes) => {
                 let pack = PackedChunks::decode(&bytes)?;
-                archive.register_pack(&pack);
-                self.packs.push(pack);
+                // A pack that the index does not take is uploaded again.
+                match archive.register_pack(&pack) {
+                    Ok(()) => self.packs.push(pack),
+                    Err(error) => tracing::warn!(%error, "a stored pack is not in the local index"),
+                }
             }
             Record::Committed(bytes) => {
                 let committed = Committed::decode(&bytes)?;

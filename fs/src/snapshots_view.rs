@@ -320,7 +320,7 @@ impl SnapshotsView {
             let item_ino = snapshot_ino(device, sequence, entry.file()).ok_or(FsError::Unsupported)?;
             let attr = match listing {
                 Listing::Names => None,
-                Listing::Plus => Some(loaded_attr(item_ino, &*self.keep(ino, &entry)?.1)),
+                Listing::Plus => Some(loaded_attr(item_ino, &self.keep(ino, &entry)?.1)),
             };
             if attr.is_some() {
                 self.count(item_ino, ino, Arc::from(entry.name.as_slice()));

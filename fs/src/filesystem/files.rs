@@ -305,10 +305,10 @@ impl Filesystem {
                 _ => return Ok(()),
             }
         };
-        if let Some((size, unlogged)) = pending {
-            if !self.log_as_chunk(file, size, &unlogged)? {
-                self.log_extents(file, &unlogged)?;
-            }
+        if let Some((size, unlogged)) = pending
+            && !self.log_as_chunk(file, size, &unlogged)?
+        {
+            self.log_extents(file, &unlogged)?;
         }
         let mut namespace = self.namespace.lock();
         self.log_attributes(&mut namespace, file, room)

@@ -30,7 +30,7 @@ impl Filesystem {
     pub fn status(&self) -> Status {
         let (changed_files, known_inodes) = {
             let namespace = self.namespace.lock();
-            (namespace.changed_files() as u64, namespace.known.len() as u64)
+            (namespace.changed_files() as u64, namespace.known.count() as u64)
         };
         let packer = self.archive.packer();
         let stored_bytes = packer.queue().stored_bytes;

@@ -33,7 +33,7 @@ pub struct Known {
 
 impl Known {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.stubs.len()
     }
 

@@ -14,6 +14,9 @@ pub(super) enum Virtual {
     Pending(u64),
 }
 
+/// Cookie, name, inode number and kind.
+type Listed = (u64, Vec<u8>, u64, FileKind);
+
 const DEVICE: u64 = VIRTUAL | 1 << 32;
 const PENDING: u64 = VIRTUAL | 1 << 40;
 
@@ -65,8 +68,7 @@ impl SnapshotsView {
         };
         let time = time.unwrap_or_else(|| self.newest_of_this_device().map_or_else(now, |snapshot| snapshot.time));
         let is_link = place == Virtual::Latest;
-        let (_, this) = (place, self.this_device().0);
-        let may_write = place == Virtual::Device(this);
+        let may_write = place == Virtual::Device(self.this_device().0);
         let attributes = Attributes {
             kind: if is_link { FileKind::Symlink } else { FileKind::Directory },
             mode: if is_link { 0o777 } else if may_write { 0o755 } else { 0o555 },
@@ -161,7 +163,7 @@ impl SnapshotsView {
         take: &mut dyn FnMut(DirItem<'_>) -> bool,
         current: &dyn Fn() -> FsResult<Attr>,
     ) -> FsResult<()> {
-        let names: Vec<(u64, Vec<u8>, u64, FileKind)> = match place {
+        let names: Vec<Listed> = match place {
             Virtual::Root => vec![
                 (16, b"current".to_vec(), CURRENT_INO, FileKind::Directory),
                 (17, b"snapshots".to_vec(), SNAPSHOTS_INO, FileKind::Directory),
@@ -193,7 +195,7 @@ impl SnapshotsView {
         Ok(())
     }
 
-    fn snapshot_folders(&self) -> FsResult<Vec<(u64, Vec<u8>, u64, FileKind)>> {
+    fn snapshot_folders(&self) -> FsResult<Vec<Listed>> {
         let list = self.list()?;
         let device = |(number, name): &(u16, String)| {
             let cookie = 17 + u64::from(*number);
@@ -207,7 +209,7 @@ impl SnapshotsView {
         Ok(folders)
     }
 
-    fn snapshots_of(&self, number: u16) -> FsResult<Vec<(u64, Vec<u8>, u64, FileKind)>> {
+    fn snapshots_of(&self, number: u16) -> FsResult<Vec<Listed>> {
         let list = self.list()?;
         let of_device = list.snapshots.iter().filter(|snapshot| snapshot.device_number == number);
         let item = |snapshot: &Snapshot| {

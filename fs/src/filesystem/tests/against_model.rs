@@ -141,9 +141,9 @@ impl Run {
             Step::Write { file, seed, offset, length } => self.write(*file, *seed, *offset, *length),
             Step::Truncate { file, size } => {
                 if let Some(at) = self.model.at(*file) {
-                    let size = Some(u64::from(*size));
-                    self.drive.fs().setattr(self.ino(*file), SetAttr { size, ..Default::default() }).unwrap();
-                    self.model.files[at].0.resize(size.unwrap() as usize, 0);
+                    let change = SetAttr { size: Some(u64::from(*size)), ..Default::default() };
+                    self.drive.fs().setattr(self.ino(*file), change).unwrap();
+                    self.model.files[at].0.resize(*size as usize, 0);
                 }
             }
             Step::Punch { file, offset, length } => {
