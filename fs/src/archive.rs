@@ -12,12 +12,12 @@
 //! - `snapshots`: what can be restored ([`crate::snapshots`]).
 //!
 //! On this computer's disk it keeps the key file, `config.toml`, and `state/archive.json` (the highest
-//! keyring version and sequences seen, so that a store that was rolled back is noticed). All of them are
-//! replaced as a whole.
+//! keyring version and sequences seen, so that a store that was rolled back is noticed), and what
+//! [`offline`] needs. All of them are replaced as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -43,6 +43,7 @@ pub(crate) mod byte_lru;
 pub(crate) mod flights;
 mod keyrings;
 mod known;
+mod offline;
 mod opening;
 mod pack_facts;
 pub(crate) mod places;
@@ -237,6 +238,8 @@ pub struct Archive {
     pub(crate) commits: Mutex<BTreeMap<CommitName, Arc<Commit>>>,
     pub(crate) one_commit: Mutex<()>,
     pub(crate) stored_base: AtomicU64,
+    offline: AtomicBool,
+    catching_up: Mutex<()>,
     surroundings: Arc<Surroundings>,
     writes: bool,
     lock: Option<DeviceLock>,

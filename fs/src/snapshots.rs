@@ -127,10 +127,6 @@ impl Archive {
         }
         let object = ObjectName::from(*name);
         let bad = |why: String| ArchiveError::BadCommit { name: object, why };
-        let record = self.record(name.device).ok_or(ArchiveError::UnknownDevice { device: name.device })?;
-        if !record.may_have_written(name.sequence) {
-            return Err(bad("the device may not have written this sequence".to_owned()));
-        }
         let bytes = match self.ask(self.store.get(&object)) {
             Ok(bytes) => bytes,
             Err(ArchiveError::Store(error)) if error.kind() == holdfast_backend::store::StoreErrorKind::Damaged => {
@@ -138,17 +134,27 @@ impl Archive {
             }
             Err(error) => return Err(error),
         };
-        let (header, _) = Header::parse(ObjectKind::Commit, &bytes).map_err(|error| bad(error.to_string()))?;
-        let keys = self.keychain.epoch(header.epoch).ok_or_else(|| bad("its epoch is unknown".to_owned()))?;
-        let signer = DeviceVerifyingKey::from_bytes(&record.key).map_err(|error| bad(error.to_string()))?;
-        let commit = Commit::from_object(name.device, name.sequence, &bytes, &keys.commit, &signer);
-        let commit = Arc::new(commit.map_err(|error| bad(error.to_string()))?);
+        let commit = self.open_commit(name, &bytes)?;
         let mut commits = self.commits.lock();
         if commits.len() >= COMMITS_IN_MEMORY {
             commits.clear();
         }
         commits.insert(*name, Arc::clone(&commit));
         Ok(commit)
+    }
+
+    /// Opens and verifies a commit's object.
+    pub(crate) fn open_commit(&self, name: &CommitName, bytes: &[u8]) -> Result<Arc<Commit>, ArchiveError> {
+        let bad = |why: String| ArchiveError::BadCommit { name: ObjectName::from(*name), why };
+        let record = self.record(name.device).ok_or(ArchiveError::UnknownDevice { device: name.device })?;
+        if !record.may_have_written(name.sequence) {
+            return Err(bad("the device may not have written this sequence".to_owned()));
+        }
+        let (header, _) = Header::parse(ObjectKind::Commit, bytes).map_err(|error| bad(error.to_string()))?;
+        let keys = self.keychain.epoch(header.epoch).ok_or_else(|| bad("its epoch is unknown".to_owned()))?;
+        let signer = DeviceVerifyingKey::from_bytes(&record.key).map_err(|error| bad(error.to_string()))?;
+        let commit = Commit::from_object(name.device, name.sequence, bytes, &keys.commit, &signer);
+        Ok(Arc::new(commit.map_err(|error| bad(error.to_string()))?))
     }
 
     /// Gives up snapshots: pins of them are released, then a forgotten mark is stored. The newest
@@ -211,13 +217,16 @@ impl Archive {
         newest.sort();
         let Some(name) = newest.first() else { return Ok(()) };
         let commit = self.load_commit(name)?;
+        self.take_head(**name, commit);
+        self.head.lock().forked = (newest.len() > 1).then_some(found);
+        Ok(())
+    }
+
+    pub(crate) fn take_head(&self, name: CommitName, commit: Arc<Commit>) {
         if commit.kind == CommitKind::Checkpoint {
             self.stored_base.store(commit.stored_bytes, std::sync::atomic::Ordering::Release);
         }
-        let mut head = self.head.lock();
-        head.forked = (newest.len() > 1).then_some(found);
-        head.commit = Some((**name, commit));
-        Ok(())
+        self.head.lock().commit = Some((name, commit));
     }
 
     fn record(&self, device: DeviceId) -> Option<DeviceRecord> {

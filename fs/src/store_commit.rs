@@ -134,6 +134,7 @@ impl Archive {
         if let Some(label) = &draft.label {
             check_label(label)?;
         }
+        self.catch_up()?;
         let before = self.head();
         if let Some((name, commit)) = before.as_ref().filter(|(_, commit)| shows_same(&draft, commit)) {
             return Ok(CommitOutcome::Unchanged(*name, Arc::clone(commit)));
@@ -156,8 +157,10 @@ impl Archive {
             self.store_pin(BTreeSet::from([name]), BTreeSet::new())?;
             done(Step::Pin)?;
         }
+        self.announce(name)?;
         self.ask(self.store.put_new(&object))?;
         done(Step::Commit)?;
+        self.keep_head(name, object.bytes());
         let commit = Arc::new(commit);
         {
             let mut head = self.head.lock();

@@ -5,7 +5,7 @@
 //! crash leaves is a keyring with a device that never comes back (`recover`) or an archive whose only
 //! user key is lost before anything was stored in it (`create`; its store then has to be emptied).
 
-use super::keyrings::{self, Opened};
+use super::keyrings::{self, Newest, Opened};
 use super::*;
 use crate::format::keyring::CHUNKER_FASTCDC;
 use crate::read_path::Caches;
@@ -55,6 +55,7 @@ impl Archive {
         home.save_keys(&keys)?;
         let object = keyring.to_object(&slot, &keys.user_key.keyring_key());
         wait_for(&runtime, None, store.put_new(&object)).expect("there is no deadline")?;
+        offline::keep_keyring(home, &Newest { version: 1, objects: vec![object.bytes().clone()] });
         home.save_settings(&settings)?;
         let opened = Opened { keyring, recovery_slot: slot, merged: false };
         let archive = Self::assemble(store, home, settings, keys, opened, Access::Write(lock))?;
@@ -79,11 +80,18 @@ impl Archive {
         let runtime = runtime::handle();
         let key = keys.user_key.keyring_key();
         let location = store.location();
-        let newest = wait_for(&runtime, None, keyrings::load_newest(&*store)).expect("there is no deadline")?;
+        let until = Some(Instant::now() + offline::PATIENCE);
+        let loaded = wait_for(&runtime, until, keyrings::load_newest(&*store));
+        let newest = match loaded.unwrap_or(Err(ArchiveError::TimedOut)) {
+            Ok(newest) => newest,
+            Err(error) if offline::is_away(&error) => offline::kept_keyring(home)?.ok_or(error)?,
+            Err(error) => return Err(error),
+        };
         let mut opened = keyrings::open(&newest, &key, &location)?;
+        offline::keep_keyring(home, &newest);
         if opened.merged && matches!(access, Access::Write(_)) {
             let change = |keyring: Keyring| keyring;
-            opened = store_keyring(&store, &key, opened, change)?;
+            opened = store_keyring(&store, home, &key, opened, change)?;
         }
         Self::assemble(store, home, settings, keys, opened, access)
     }
@@ -109,7 +117,7 @@ impl Archive {
         let before = keyrings::open(&newest, &key, &location)?;
         let from = from.map(|name| find_device(&before.keyring, name)).transpose()?;
         let keys = DeviceKeys::generate(user_key);
-        let opened = store_keyring(&store, &key, before, |mut keyring| {
+        let opened = store_keyring(&store, home, &key, before, |mut keyring| {
             if keyring.device(keys.device).is_none() {
                 let number = keyrings::next_number(&keyring.devices);
                 let name = keyrings::free_name(&keyring.devices, device_name);
@@ -211,18 +219,32 @@ impl Archive {
             commits: Mutex::default(),
             one_commit: Mutex::default(),
             stored_base: AtomicU64::new(0),
+            offline: AtomicBool::new(false),
+            catching_up: Mutex::default(),
             surroundings,
             writes,
             lock,
             _slot: slot,
         });
-        archive.start()?;
+        let until = Instant::now() + offline::PATIENCE;
+        match crate::blocking::with_deadline(until, || archive.start_with_store()) {
+            Ok(()) => {}
+            // A long listing is not a store that is away: only one that was up to date before can
+            // be used without it.
+            Err(error) if offline::is_away(&error) && archive.home.load_state("head")?.is_some() => {
+                tracing::warn!(%error, "the store is away; it is tried again");
+                archive.start_without_store()?;
+                archive.catch_up_later();
+            }
+            Err(ArchiveError::TimedOut) => archive.start_with_store()?,
+            Err(error) => return Err(error),
+        }
         Ok(archive)
     }
 
-    fn start(&self) -> Result<(), ArchiveError> {
-        self.sync_index()?;
+    pub(super) fn start_with_store(&self) -> Result<(), ArchiveError> {
         self.load_head()?;
+        self.sync_index()?;
         if self.writes {
             self.read_marks()?;
             self.find_absent_packs()?;
@@ -268,6 +290,7 @@ pub fn open_store(settings: &Settings) -> Result<Arc<dyn ObjectStore>, ArchiveEr
 /// Stores `change` of a keyring as the next version; merges with whoever does so at the same time.
 fn store_keyring(
     store: &Arc<dyn ObjectStore>,
+    home: &Home,
     key: &holdfast_crypto::KeyringKey,
     mut opened: Opened,
     change: impl Fn(Keyring) -> Keyring,
@@ -285,6 +308,7 @@ fn store_keyring(
         let version = keyring.version;
         opened = keyrings::open(&newest, key, &location)?;
         if !opened.merged && opened.keyring.version >= version && opened.keyring.devices == keyring.devices {
+            offline::keep_keyring(home, &newest);
             return Ok(opened);
         }
         if !opened.merged && opened.keyring.version < version {

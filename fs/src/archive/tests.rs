@@ -383,3 +383,81 @@ fn a_store_with_many_faults_loses_nothing() {
         assert_eq!(read_back(&archive, &commit), files);
     }
 }
+
+/// A store that can be away.
+fn away() -> (Arc<Fault<MemoryStore>>, Computer) {
+    let rates = FaultRates { server_error: 1.0, ..FaultRates::NONE };
+    let store = Arc::new(Fault::new(memory(), 3, rates));
+    store.heal();
+    (store.clone(), Computer::new(store))
+}
+
+#[test]
+fn an_archive_opens_while_the_store_is_away_and_catches_up() {
+    let (store, computer) = away();
+    let (archive, _) = computer.create();
+    let stored = files(5, 1);
+    commit(&archive, &stored);
+    let id = archive.keychain().chunk_id(ChunkKind::Data, &stored["file-0"]);
+    drop(archive);
+    store.resume();
+    let archive = computer.open().unwrap();
+    assert!(archive.is_offline());
+    let (_, head) = archive.head().unwrap();
+    let Body::Directory { tree: Some(tree) } = &head.root.body else { panic!("a tree") };
+    // Trees are on this computer's disk, so that folders can be listed.
+    assert!(archive.load(ChunkKind::Tree, &tree.id).is_ok());
+    // Nothing is relied on without marks.
+    assert!(!archive.known(&id));
+    assert!(archive.store_commit(empty_draft(&archive), None).is_err());
+    store.heal();
+    let more = files(6, 2);
+    let outcome = commit(&archive, &more);
+    assert!(!archive.is_offline());
+    assert_eq!(outcome.commit().0.sequence, 2);
+    assert_eq!(read_back(&archive, outcome.commit().1), more);
+}
+
+fn empty_draft(archive: &Archive) -> CommitDraft {
+    draft(archive, &Files::new(), CommitKind::Requested, None)
+}
+
+#[test]
+fn a_commit_that_stood_when_the_process_died_is_no_fork() {
+    let (store, computer) = away();
+    let (archive, _) = computer.create();
+    commit(&archive, &files(5, 1));
+    let kept = computer.home.load_state("head").unwrap().unwrap();
+    commit(&archive, &files(5, 2));
+    drop(archive);
+    // The process died before it had written down that the second one stands.
+    computer.home.save_state("head", &kept).unwrap();
+    store.resume();
+    let archive = computer.open().unwrap();
+    assert_eq!(archive.head().unwrap().0.sequence, 1);
+    store.heal();
+    let outcome = commit(&archive, &files(5, 3));
+    assert_eq!(outcome.commit().0.sequence, 3);
+}
+
+#[test]
+fn a_local_index_that_is_damaged_or_incomplete_is_built_anew() {
+    let computer = Computer::new(memory());
+    let (archive, _) = computer.create();
+    let stored = files(20, 1);
+    commit(&archive, &stored);
+    drop(archive);
+    let slot = computer.home.cache_dir().join("0");
+    for damage in ["packs", "index"] {
+        let path = slot.join(damage);
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else {
+            std::fs::write(path, b"rubbish").unwrap();
+        }
+        let archive = computer.open().unwrap();
+        let (_, head) = archive.head().unwrap();
+        assert_eq!(read_back(&archive, &head), stored, "{damage}");
+        assert!(archive.known(&archive.keychain().chunk_id(ChunkKind::Data, &stored["file-3"])));
+    }
+}
