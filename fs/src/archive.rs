@@ -58,8 +58,8 @@ pub use crate::index::Location;
 pub use opening::open_store;
 pub use session_keys::{Session, SessionKeyError};
 
-pub use known::now_seconds;
 use known::KnownMarks;
+pub use known::now_seconds;
 use places::Places;
 use runtime::wait_for;
 use seen::Seen;
@@ -93,25 +93,33 @@ pub enum ArchiveError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// `init` on a store that holds an archive.
-    #[error("{location} already holds an archive; run `holdfast recover` to use it from here, or choose another place")]
+    #[error(
+        "{location} already holds an archive; run `holdfast recover` to use it from here, or choose another place"
+    )]
     AlreadyAnArchive {
         /// The store.
         location: String,
     },
     /// There is no keyring.
-    #[error("{location} holds no archive; check the location, or run `holdfast init` to make one there")]
+    #[error(
+        "{location} holds no archive; check the location, or run `holdfast init` to make one there"
+    )]
     NotAnArchive {
         /// The store.
         location: String,
     },
     /// A keyring that the user key does not open.
-    #[error("the key on this computer does not open the archive in {location}; check that the store is the one it was made with")]
+    #[error(
+        "the key on this computer does not open the archive in {location}; check that the store is the one it was made with"
+    )]
     WrongKey {
         /// The store.
         location: String,
     },
     /// A code that opens nothing.
-    #[error("this recovery code does not open the archive in {location}; check that code and store belong together")]
+    #[error(
+        "this recovery code does not open the archive in {location}; check that code and store belong together"
+    )]
     WrongRecoveryCode {
         /// The store.
         location: String,
@@ -126,7 +134,9 @@ pub enum ArchiveError {
     #[error(transparent)]
     Keychain(#[from] KeychainError),
     /// This computer is not in the keyring.
-    #[error("this computer (device {device}) is not in the archive's keyring; run `holdfast recover` to add it again")]
+    #[error(
+        "this computer (device {device}) is not in the archive's keyring; run `holdfast recover` to add it again"
+    )]
     UnknownDevice {
         /// This computer.
         device: DeviceId,
@@ -138,7 +148,9 @@ pub enum ArchiveError {
         device: DeviceId,
     },
     /// The store shows less than was seen before.
-    #[error("the store shows an older state of the archive than this computer has seen ({what}: {found} after {seen}); it was rolled back, or its listing is stale: nothing is written until it is whole again")]
+    #[error(
+        "the store shows an older state of the archive than this computer has seen ({what}: {found} after {seen}); it was rolled back, or its listing is stale: nothing is written until it is whole again"
+    )]
     RolledBack {
         /// Which number.
         what: &'static str,
@@ -148,7 +160,9 @@ pub enum ArchiveError {
         found: u64,
     },
     /// Somebody else writes as this device.
-    #[error("two commits of this device have the sequence {sequence}: another computer uses a copy of its key; this one now only reads. Run `holdfast recover` here to become a device of its own")]
+    #[error(
+        "two commits of this device have the sequence {sequence}: another computer uses a copy of its key; this one now only reads. Run `holdfast recover` here to become a device of its own"
+    )]
     Fork {
         /// The sequence.
         sequence: u64,
@@ -289,7 +303,10 @@ impl Archive {
     /// Its record in the keyring.
     pub fn device_record(&self) -> DeviceRecord {
         let keyring = self.keyring.read();
-        keyring.device(self.keys.device).cloned().expect("opening has found it in the keyring")
+        keyring
+            .device(self.keys.device)
+            .cloned()
+            .expect("opening has found it in the keyring")
     }
 
     /// Every device of the archive.
@@ -344,7 +361,8 @@ impl Archive {
 
     /// The session key that encrypts now. Its key object goes into the log before its first chunk.
     pub fn session(&self) -> Session {
-        self.session_keys.current(|key| self.marks.is_condemned(&ObjectName::Key(*key)))
+        self.session_keys
+            .current(|key| self.marks.is_condemned(&ObjectName::Key(*key)))
     }
 
     /// A session's key object from the log, so that its chunks can be packed and read.
@@ -408,31 +426,50 @@ impl Archive {
     }
 
     /// Encrypts a chunk under the current session and gives it to the packer, known or not.
-    pub fn store_anew(&self, kind: ChunkKind, id: ChunkId, plaintext: &[u8]) -> Result<(), SinkError> {
+    pub fn store_anew(
+        &self,
+        kind: ChunkKind,
+        id: ChunkId,
+        plaintext: &[u8],
+    ) -> Result<(), SinkError> {
         if !self.writes {
-            return Err(SinkError::ReadOnly { why: "the archive is open for reading".to_owned() });
+            return Err(SinkError::ReadOnly {
+                why: "the archive is open for reading".to_owned(),
+            });
         }
         let session = self.session();
         let stored = crate::encrypt::encrypt(&session.key, kind, &id, plaintext);
         self.session_keys.count(stored.len() as u64);
         let raw_length = u32::try_from(plaintext.len()).map_err(SinkError::other)?;
-        self.packer.add(kind, id, raw_length, session.digest, &stored).map_err(SinkError::other)?;
+        self.packer
+            .add(kind, id, raw_length, session.digest, &stored)
+            .map_err(SinkError::other)?;
         if kind != ChunkKind::Data {
-            self.read.keep_stored(kind, &id, raw_length, &session.digest, stored.as_bytes());
+            self.read
+                .keep_stored(kind, &id, raw_length, &session.digest, stored.as_bytes());
         }
         self.read.mark_good(&id);
         Ok(())
     }
 
     /// Waits for a request to the store, until the thread's deadline.
-    pub(crate) fn ask<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, ArchiveError> {
+    pub(crate) fn ask<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, ArchiveError> {
         let answer = wait_for(&self.runtime, crate::blocking::deadline(), work);
-        answer.ok_or(ArchiveError::TimedOut)?.map_err(ArchiveError::Store)
+        answer
+            .ok_or(ArchiveError::TimedOut)?
+            .map_err(ArchiveError::Store)
     }
 
     /// The names in a folder of the store.
     pub(crate) fn names(&self, folder: Folder) -> Result<Vec<ObjectName>, ArchiveError> {
-        Ok(self.ask(self.store.list(folder))?.into_iter().map(|listed| listed.name).collect())
+        Ok(self
+            .ask(self.store.list(folder))?
+            .into_iter()
+            .map(|listed| listed.name)
+            .collect())
     }
 
     /// Waits until everything given to the packer is stored.

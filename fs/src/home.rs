@@ -42,7 +42,9 @@ pub struct Home {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// Neither `HOLDFAST_HOME` nor `HOME` is set.
-    #[error("no home folder is known; set HOLDFAST_HOME to a folder for configuration, keys and state")]
+    #[error(
+        "no home folder is known; set HOLDFAST_HOME to a folder for configuration, keys and state"
+    )]
     NoHome,
     /// `init` and `recover` have not been run.
     #[error("there is no archive here yet ({} is missing); run `holdfast init STORE`, or `holdfast recover STORE` for an archive that exists", path.display())]
@@ -57,7 +59,9 @@ pub enum HomeError {
         path: PathBuf,
     },
     /// Another process writes as this device.
-    #[error("another holdfast ({holder}) is at work for this device; `holdfast status` shows what it does, `holdfast unmount` ends a mount")]
+    #[error(
+        "another holdfast ({holder}) is at work for this device; `holdfast status` shows what it does, `holdfast unmount` ends a mount"
+    )]
     Locked {
         /// Who: `process 4711`.
         holder: String,
@@ -169,7 +173,10 @@ impl Home {
 
     /// Fails if this home belongs to an archive already.
     pub fn check_unused(&self) -> Result<(), HomeError> {
-        match [self.key_file(), self.config_file()].into_iter().find(|path| path.exists()) {
+        match [self.key_file(), self.config_file()]
+            .into_iter()
+            .find(|path| path.exists())
+        {
             Some(path) => Err(HomeError::AlreadySetUp { path }),
             None => Ok(()),
         }
@@ -177,7 +184,9 @@ impl Home {
 
     /// Makes the folders, readable by nobody else.
     pub fn make_folders(&self) -> Result<(), HomeError> {
-        [&self.config, &self.state, &self.cache].into_iter().try_for_each(|folder| make_private_folder(folder))
+        [&self.config, &self.state, &self.cache]
+            .into_iter()
+            .try_for_each(|folder| make_private_folder(folder))
     }
 
     /// Reads the settings.
@@ -188,7 +197,13 @@ impl Home {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(HomeError::NotSetUp { path });
             }
-            Err(source) => return Err(HomeError::Io { act: "read", path, source }),
+            Err(source) => {
+                return Err(HomeError::Io {
+                    act: "read",
+                    path,
+                    source,
+                });
+            }
         };
         Settings::parse(&text).map_err(|source| HomeError::Settings { path, source })
     }
@@ -229,7 +244,11 @@ impl Home {
             file.set_len(0)?;
             writeln!(file, "{}", std::process::id())
         };
-        write(&file).map_err(|source| HomeError::Io { act: "write", path, source })?;
+        write(&file).map_err(|source| HomeError::Io {
+            act: "write",
+            path,
+            source,
+        })?;
         Ok(DeviceLock { file })
     }
 
@@ -241,7 +260,10 @@ impl Home {
             let path = folder.join("lock");
             let lock = open_lock_file(&path)?;
             if try_flock(&lock, &path)? {
-                return Ok(CacheSlot { folder, _lock: lock });
+                return Ok(CacheSlot {
+                    folder,
+                    _lock: lock,
+                });
             }
         }
         unreachable!("there are fewer processes than numbers")
@@ -253,7 +275,11 @@ impl Home {
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(HomeError::Io { act: "read", path, source }),
+            Err(source) => Err(HomeError::Io {
+                act: "read",
+                path,
+                source,
+            }),
         }
     }
 
@@ -273,7 +299,8 @@ impl DeviceLock {
     pub fn renew_holder(&self) -> std::io::Result<()> {
         use std::os::unix::fs::FileExt;
         self.file.set_len(0)?;
-        self.file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+        self.file
+            .write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
     }
 }
 
@@ -301,7 +328,9 @@ impl CacheSlot {
 }
 
 fn folder_from(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 fn make_private_folder(folder: &Path) -> Result<(), HomeError> {
@@ -309,7 +338,11 @@ fn make_private_folder(folder: &Path) -> Result<(), HomeError> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .map_err(|source| HomeError::Io { act: "make the folder", path: folder.to_owned(), source })
+        .map_err(|source| HomeError::Io {
+            act: "make the folder",
+            path: folder.to_owned(),
+            source,
+        })
 }
 
 fn open_lock_file(path: &Path) -> Result<File, HomeError> {
@@ -320,16 +353,22 @@ fn open_lock_file(path: &Path) -> Result<File, HomeError> {
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .map_err(|source| HomeError::Io { act: "open", path: path.to_owned(), source })
+        .map_err(|source| HomeError::Io {
+            act: "open",
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn try_flock(file: &File, path: &Path) -> Result<bool, HomeError> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => {
-            Err(HomeError::Io { act: "lock", path: path.to_owned(), source: error.into() })
-        }
+        Err(error) => Err(HomeError::Io {
+            act: "lock",
+            path: path.to_owned(),
+            source: error.into(),
+        }),
     }
 }
 
@@ -339,11 +378,19 @@ pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let beside = path.with_extension(format!("new-{}", std::process::id()));
         let _ = std::fs::remove_file(&beside);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&beside, path)?;
         File::open(folder)?.sync_all()
     };
-    write().map_err(|source| HomeError::Io { act: "write", path: path.to_owned(), source })
+    write().map_err(|source| HomeError::Io {
+        act: "write",
+        path: path.to_owned(),
+        source,
+    })
 }

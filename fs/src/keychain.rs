@@ -53,7 +53,9 @@ pub enum KeychainError {
         epoch: u32,
     },
     /// A later chunker.
-    #[error("this archive uses chunker {number}, which this program does not know: update the program")]
+    #[error(
+        "this archive uses chunker {number}, which this program does not know: update the program"
+    )]
     UnknownChunker {
         /// Its number.
         number: u8,
@@ -80,9 +82,15 @@ impl EpochKeys {
 impl Keychain {
     /// Derives every epoch's keys.
     pub fn new(keyring: &Keyring) -> Result<Self, KeychainError> {
-        let newest = keyring.epochs.iter().max_by_key(|epoch| epoch.number).ok_or(KeychainError::NoEpoch)?;
+        let newest = keyring
+            .epochs
+            .iter()
+            .max_by_key(|epoch| epoch.number)
+            .ok_or(KeychainError::NoEpoch)?;
         if newest.chunker != CHUNKER {
-            return Err(KeychainError::UnknownChunker { number: newest.chunker });
+            return Err(KeychainError::UnknownChunker {
+                number: newest.chunker,
+            });
         }
         let epochs: BTreeMap<_, _> = keyring
             .epochs
@@ -96,7 +104,11 @@ impl Keychain {
         if !epochs.contains_key(&id_epoch) {
             return Err(KeychainError::MissingEpoch { epoch: id_epoch });
         }
-        Ok(Self { current: newest.number, id_epoch, epochs })
+        Ok(Self {
+            current: newest.number,
+            id_epoch,
+            epochs,
+        })
     }
 
     /// The epoch under which new objects are made.

@@ -58,9 +58,21 @@ impl PackerLimits {
     pub fn within(memory_bytes: u64) -> Self {
         let mib = 1 << 20;
         let budget_bytes = memory_bytes * 9 / 16;
-        let target_bytes = if budget_bytes >= 160 * mib { 16 << 20..32 << 20 } else { 14 << 20..18 << 20 };
-        let target_bytes = if budget_bytes < 50 * mib { 6 << 20..8 << 20 } else { target_bytes };
-        Self { target_bytes, budget_bytes, uploads: 4 }
+        let target_bytes = if budget_bytes >= 160 * mib {
+            16 << 20..32 << 20
+        } else {
+            14 << 20..18 << 20
+        };
+        let target_bytes = if budget_bytes < 50 * mib {
+            6 << 20..8 << 20
+        } else {
+            target_bytes
+        };
+        Self {
+            target_bytes,
+            budget_bytes,
+            uploads: 4,
+        }
     }
 }
 
@@ -166,7 +178,11 @@ struct Place {
 
 impl State {
     fn open_bytes(&self) -> u64 {
-        self.open.iter().flatten().map(|pack| u64::from(pack.builder.len())).sum()
+        self.open
+            .iter()
+            .flatten()
+            .map(|pack| u64::from(pack.builder.len()))
+            .sum()
     }
 
     fn closed_bytes(&self) -> u64 {
@@ -181,7 +197,9 @@ impl State {
 
     fn first_queued(&self) -> Option<u64> {
         let open = self.open.iter().flatten().map(|pack| pack.serial);
-        open.chain(self.closing.keys().copied()).chain(self.closed.keys().copied()).min()
+        open.chain(self.closing.keys().copied())
+            .chain(self.closed.keys().copied())
+            .min()
     }
 }
 
@@ -196,8 +214,19 @@ impl Packer {
         let uploads = Semaphore::new(limits.uploads);
         let state = Mutex::default();
         let changed = Condvar::new();
-        let shared = Shared { store, runtime, keychain, surroundings, limits, uploads, state, changed };
-        Self { shared: Arc::new(shared) }
+        let shared = Shared {
+            store,
+            runtime,
+            keychain,
+            surroundings,
+            limits,
+            uploads,
+            state,
+            changed,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Takes a chunk. Waits while the budget is used up, for as long as the store is away.
@@ -230,11 +259,18 @@ impl Packer {
             }
             self.shared.changed.wait(&mut state);
         }
-        let slot = if kind == ChunkKind::Data { usize::from(rand::random::<bool>()) } else { TREES };
+        let slot = if kind == ChunkKind::Data {
+            usize::from(rand::random::<bool>())
+        } else {
+            TREES
+        };
         Ok(self.append(&mut state, slot, kind, id, raw_length, key, stored))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one chunk and its place")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one chunk and its place"
+    )]
     fn append(
         &self,
         state: &mut State,
@@ -278,9 +314,13 @@ impl Packer {
 
     fn close(&self, state: &mut State, slot: usize) {
         if let Some(pack) = state.open[slot].take() {
-            state.closing.insert(pack.serial, u64::from(pack.builder.len()));
+            state
+                .closing
+                .insert(pack.serial, u64::from(pack.builder.len()));
             let shared = Arc::clone(&self.shared);
-            self.shared.runtime.spawn(async move { shared.store_pack(pack).await });
+            self.shared
+                .runtime
+                .spawn(async move { shared.store_pack(pack).await });
         }
     }
 
@@ -291,7 +331,11 @@ impl Packer {
             let Place { serial, chunk } = *state.queued.get(id)?;
             let QueuedChunk { .. } = match Self::bytes_of(&state, serial, &chunk) {
                 Some(stored) => {
-                    return Some(QueuedChunk { raw_length: chunk.raw_length, key: chunk.key, stored });
+                    return Some(QueuedChunk {
+                        raw_length: chunk.raw_length,
+                        key: chunk.key,
+                        stored,
+                    });
                 }
                 // Its pack is being encrypted and hashed: a matter of milliseconds.
                 None => {
@@ -305,9 +349,17 @@ impl Packer {
     fn bytes_of(state: &State, serial: u64, chunk: &PackedChunk) -> Option<Bytes> {
         let range = chunk.offset..chunk.offset + chunk.stored_length;
         if let Some(object) = state.closed.get(&serial) {
-            return Some(object.bytes().slice(range.start as usize..range.end as usize));
+            return Some(
+                object
+                    .bytes()
+                    .slice(range.start as usize..range.end as usize),
+            );
         }
-        let open = state.open.iter().flatten().find(|pack| pack.serial == serial)?;
+        let open = state
+            .open
+            .iter()
+            .flatten()
+            .find(|pack| pack.serial == serial)?;
         Some(Bytes::copy_from_slice(open.builder.bytes(range)))
     }
 
@@ -330,7 +382,9 @@ impl Packer {
             (0..OPEN_PACKS).for_each(|slot| self.close(&mut state, slot));
             state.last_serial
         };
-        self.wait_until(deadline, |state| state.first_queued().is_none_or(|serial| serial > last))
+        self.wait_until(deadline, |state| {
+            state.first_queued().is_none_or(|serial| serial > last)
+        })
     }
 
     fn wait_until(
@@ -352,7 +406,13 @@ impl Packer {
             match deadline {
                 None => self.shared.changed.wait(&mut state),
                 Some(until) => {
-                    if self.shared.changed.wait_until(&mut state, until).timed_out() && !is_done(&state) {
+                    if self
+                        .shared
+                        .changed
+                        .wait_until(&mut state, until)
+                        .timed_out()
+                        && !is_done(&state)
+                    {
                         return Err(PackerError::TimedOut);
                     }
                 }
@@ -391,12 +451,20 @@ impl Shared {
         // Room for the last chunk, the table and the padding. Untouched memory costs nothing.
         let room = target_bytes as usize + (target_bytes as usize / 8) + (1 << 16);
         let builder = PackBuilder::with_capacity(self.keychain.current_epoch(), room);
-        OpenPack { serial, builder, chunks: Vec::new(), target_bytes }
+        OpenPack {
+            serial,
+            builder,
+            chunks: Vec::new(),
+            target_bytes,
+        }
     }
 
     async fn store_pack(self: Arc<Self>, pack: OpenPack) {
         let (serial, keychain) = (pack.serial, Arc::clone(&self.keychain));
-        let finished = self.runtime.spawn_blocking(move || finish(pack, &keychain)).await;
+        let finished = self
+            .runtime
+            .spawn_blocking(move || finish(pack, &keychain))
+            .await;
         let (object, packed) = match finished {
             Ok(finished) => finished,
             Err(error) => {
@@ -414,7 +482,10 @@ impl Shared {
         self.store_until_done(serial, &object, &packed).await;
         let (this, pack) = (Arc::clone(&self), packed.clone());
         // The listener writes to the local index and to the log: not on a thread of the runtime.
-        let listened = self.runtime.spawn_blocking(move || this.surroundings.pack_stored(&pack)).await;
+        let listened = self
+            .runtime
+            .spawn_blocking(move || this.surroundings.pack_stored(&pack))
+            .await;
         if let Err(error) = listened {
             tracing::error!(%error, "a stored pack could not be recorded");
         }
@@ -423,7 +494,9 @@ impl Shared {
 
     async fn store_until_done(&self, serial: u64, object: &Object, packed: &PackedChunks) {
         loop {
-            let Err(error) = self.store_once(object, packed).await else { return };
+            let Err(error) = self.store_once(object, packed).await else {
+                return;
+            };
             tracing::warn!(%error, "the store refuses a pack; it is tried again");
             self.state.lock().troubles.insert(serial, error);
             self.changed.notify_all();
@@ -451,7 +524,11 @@ impl Shared {
         state.stored_bytes += bytes;
         state.stored_packs += 1;
         for chunk in &packed.chunks {
-            if state.queued.get(&chunk.id).is_some_and(|place| place.serial == serial) {
+            if state
+                .queued
+                .get(&chunk.id)
+                .is_some_and(|place| place.serial == serial)
+            {
                 state.queued.remove(&chunk.id);
             }
         }
@@ -463,22 +540,38 @@ impl Shared {
 fn finish(pack: OpenPack, keychain: &Keychain) -> (Object, PackedChunks) {
     let epoch = keychain.current_epoch();
     let index_key = &keychain.current().index;
-    let keys: Vec<Digest> =
-        pack.chunks.iter().map(|chunk| chunk.key).collect::<BTreeSet<_>>().into_iter().collect();
+    let keys: Vec<Digest> = pack
+        .chunks
+        .iter()
+        .map(|chunk| chunk.key)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let entry = |chunk: &PackedChunk| PackEntry {
         kind: chunk.kind,
         id: chunk.id,
         stored_length: chunk.stored_length,
         raw_length: chunk.raw_length,
-        key: keys.binary_search(&chunk.key).expect("every key was collected") as u32,
+        key: keys
+            .binary_search(&chunk.key)
+            .expect("every key was collected") as u32,
     };
-    let table = PackTable { entries: pack.chunks.iter().map(entry).collect(), keys: keys.clone() };
+    let table = PackTable {
+        entries: pack.chunks.iter().map(entry).collect(),
+        keys: keys.clone(),
+    };
     let table = table.encrypt(epoch, index_key);
     let table_length = u32::try_from(table.len()).expect("a table is shorter than its pack");
-    let trailer = Trailer { table_offset: pack.builder.len(), table_length };
+    let trailer = Trailer {
+        table_offset: pack.builder.len(),
+        table_length,
+    };
     let trailer = encrypt_trailer(epoch, index_key, &trailer);
     let object = pack.builder.finish(&table, &trailer);
-    let packed =
-        PackedChunks { pack: object.name().digest(), size: object.len(), chunks: pack.chunks };
+    let packed = PackedChunks {
+        pack: object.name().digest(),
+        size: object.len(),
+        chunks: pack.chunks,
+    };
     (object, packed)
 }

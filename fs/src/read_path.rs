@@ -83,7 +83,9 @@ impl Caches {
         let share = |part: u64| usize::try_from(memory_bytes / part).unwrap_or(usize::MAX);
         let on_disk = |name: &str| {
             let opened = DiskCache::open(&folder.join(name), disk_bytes / 2);
-            opened.inspect_err(|error| tracing::warn!(%error, "there is no cache on disk")).ok()
+            opened
+                .inspect_err(|error| tracing::warn!(%error, "there is no cache on disk"))
+                .ok()
         };
         Self {
             chunks: ChunkCache::new(share(6)),
@@ -112,7 +114,11 @@ fn from_disk(bytes: Vec<u8>) -> Option<QueuedChunk> {
     let (key, rest) = bytes.split_first_chunk::<32>()?;
     let (raw_length, _) = rest.split_first_chunk::<4>()?;
     let (key, raw_length) = (Digest(*key), u32::from_le_bytes(*raw_length));
-    Some(QueuedChunk { raw_length, key, stored: Bytes::from(bytes).slice(36..) })
+    Some(QueuedChunk {
+        raw_length,
+        key,
+        stored: Bytes::from(bytes).slice(36..),
+    })
 }
 
 /// A chunk's name in the disk cache. Two epochs' chunks never share a hash: it is keyed.
@@ -180,7 +186,14 @@ impl ReadPath {
     }
 
     /// Keeps a chunk's ciphertext on disk, if its kind is kept there.
-    pub(crate) fn keep_stored(&self, kind: ChunkKind, id: &ChunkId, raw: u32, key: &Digest, stored: &[u8]) {
+    pub(crate) fn keep_stored(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        raw: u32,
+        key: &Digest,
+        stored: &[u8],
+    ) {
         if let Some(disk) = self.caches.disk_of(kind) {
             disk.put(CacheKind::Chunk, disk_key(id), &to_disk(key, raw, stored));
         }
@@ -199,7 +212,9 @@ impl ReadPath {
         self.caches.chunks.get_or_load(kind, id, || {
             match self.prefetched.wait(&(kind, *id), blocking::deadline()) {
                 Some(Ok(found)) => Ok(found),
-                Some(Err(Late)) => Err(LoadError::Unavailable { outage: Outage::TimedOut }),
+                Some(Err(Late)) => Err(LoadError::Unavailable {
+                    outage: Outage::TimedOut,
+                }),
                 None => self.fetch(kind, id),
             }
         })
@@ -210,9 +225,18 @@ impl ReadPath {
         if let Some(bytes) = self.caches.chunks.get(kind, id) {
             return Ok(Some(bytes));
         }
-        let pending = || self.pending.read().clone().and_then(|pending| pending(kind, id));
+        let pending = || {
+            self.pending
+                .read()
+                .clone()
+                .and_then(|pending| pending(kind, id))
+        };
         if let Some(queued) = self.packer.find(id).or_else(pending) {
-            let damaged = || LoadError::Damaged { kind, id: *id, object: None };
+            let damaged = || LoadError::Damaged {
+                kind,
+                id: *id,
+                object: None,
+            };
             let session = self.session_keys.find(&queued.key).ok_or_else(damaged)?;
             let plaintext = self.open(&session, kind, id, queued.raw_length, &queued.stored);
             let plaintext = plaintext.ok_or_else(damaged)?;
@@ -248,7 +272,11 @@ impl ReadPath {
                 Err(error) => error,
             };
             last = match error {
-                ReadError::TimedOut => return Err(LoadError::Unavailable { outage: Outage::TimedOut }),
+                ReadError::TimedOut => {
+                    return Err(LoadError::Unavailable {
+                        outage: Outage::TimedOut,
+                    });
+                }
                 ReadError::Damaged => self.damaged(kind, id, &place),
                 ReadError::Store(error) => match error.kind() {
                     StoreErrorKind::NotFound => {
@@ -257,7 +285,9 @@ impl ReadPath {
                     }
                     StoreErrorKind::Damaged => self.damaged(kind, id, &place),
                     StoreErrorKind::Transient => {
-                        return Err(LoadError::Unavailable { outage: Outage::BreakerOpen });
+                        return Err(LoadError::Unavailable {
+                            outage: Outage::BreakerOpen,
+                        });
                     }
                     _ => return Err(LoadError::other(error)),
                 },
@@ -270,13 +300,24 @@ impl ReadPath {
     fn damaged(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> LoadError {
         let object = ObjectName::Pack(place.pack).to_string();
         tracing::error!(chunk = ?id, %object, "a chunk is damaged");
-        LoadError::Damaged { kind, id: *id, object: Some(object) }
+        LoadError::Damaged {
+            kind,
+            id: *id,
+            object: Some(object),
+        }
     }
 
-    fn fetch_copy(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Result<Bytes, ReadError> {
+    fn fetch_copy(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        place: &Location,
+    ) -> Result<Bytes, ReadError> {
         let session = self.session_key(&place.key)?;
         let stored = self.fetch_stored(place)?;
-        let plaintext = self.open(&session, kind, id, place.raw, &stored).ok_or(ReadError::Damaged)?;
+        let plaintext = self
+            .open(&session, kind, id, place.raw, &stored)
+            .ok_or(ReadError::Damaged)?;
         if kind != ChunkKind::Data || place.stored > SMALL_CHUNK_BYTES {
             self.keep_stored(kind, id, place.raw, &place.key, &stored);
         }
@@ -310,7 +351,10 @@ impl ReadPath {
         if let Some(block) = self.block_here(pack, number) {
             return Ok(block);
         }
-        match self.block_flights.board((pack, number), blocking::deadline()) {
+        match self
+            .block_flights
+            .board((pack, number), blocking::deadline())
+        {
             Boarding::Arrived(result) => result,
             Boarding::TimedOut => Err(ReadError::TimedOut),
             Boarding::Fly(pilot) => {
@@ -340,9 +384,13 @@ impl ReadPath {
 
     fn range(&self, pack: Digest, range: std::ops::Range<u64>) -> Result<Bytes, ReadError> {
         let name = ObjectName::Pack(pack);
-        wait_for(&self.runtime, blocking::deadline(), self.store.get_range(&name, range))
-            .ok_or(ReadError::TimedOut)?
-            .map_err(ReadError::Store)
+        wait_for(
+            &self.runtime,
+            blocking::deadline(),
+            self.store.get_range(&name, range),
+        )
+        .ok_or(ReadError::TimedOut)?
+        .map_err(ReadError::Store)
     }
 
     fn session_key(&self, digest: &Digest) -> Result<Arc<SessionKey>, ReadError> {
@@ -375,11 +423,15 @@ impl ReadPath {
     pub(crate) fn load_stored(&self, id: &ChunkId, place: &Location) -> Result<Bytes, LoadError> {
         let kind = place.kind;
         let stored = self.fetch_stored(place).map_err(|error| match error {
-            ReadError::TimedOut => LoadError::Unavailable { outage: Outage::TimedOut },
+            ReadError::TimedOut => LoadError::Unavailable {
+                outage: Outage::TimedOut,
+            },
             ReadError::Damaged => self.damaged(kind, id, place),
             ReadError::Store(error) => LoadError::other(error),
         })?;
-        let session = self.session_key(&place.key).map_err(|_| self.damaged(kind, id, place))?;
+        let session = self
+            .session_key(&place.key)
+            .map_err(|_| self.damaged(kind, id, place))?;
         match self.open(&session, kind, id, place.raw, &stored) {
             Some(_) => Ok(stored),
             None => Err(self.damaged(kind, id, place)),
@@ -396,10 +448,17 @@ impl ReadPath {
             if !seen.insert(*id) || self.is_here(*kind, id) {
                 continue;
             }
-            let Some(place) = self.places.locate(id).ok().and_then(|places| places.first().copied()) else {
+            let Some(place) = self
+                .places
+                .locate(id)
+                .ok()
+                .and_then(|places| places.first().copied())
+            else {
                 continue;
             };
-            let Some(left) = room.checked_sub(u64::from(place.raw)) else { break };
+            let Some(left) = room.checked_sub(u64::from(place.raw)) else {
+                break;
+            };
             room = left;
             by_pack.entry(place.pack).or_default().push((*id, place));
         }
@@ -407,7 +466,8 @@ impl ReadPath {
             chunks.sort_by_key(|(_, place)| place.offset);
             for span in merge(chunks) {
                 let this = Arc::clone(self);
-                self.runtime.spawn(async move { this.fetch_span(pack, span).await });
+                self.runtime
+                    .spawn(async move { this.fetch_span(pack, span).await });
             }
         }
     }
@@ -420,8 +480,12 @@ impl ReadPath {
     }
 
     async fn fetch_span(self: Arc<Self>, pack: Digest, span: Vec<(ChunkId, Location)>) {
-        let Ok(permit) = Arc::clone(&self.spans).acquire_owned().await else { return };
-        let (Some((_, first)), Some((_, last))) = (span.first(), span.last()) else { return };
+        let Ok(permit) = Arc::clone(&self.spans).acquire_owned().await else {
+            return;
+        };
+        let (Some((_, first)), Some((_, last))) = (span.first(), span.last()) else {
+            return;
+        };
         let start = u64::from(first.offset);
         let end = u64::from(last.offset) + u64::from(last.stored);
         // Flights are claimed now, not when the span was planned: who wants a chunk before that
@@ -431,7 +495,10 @@ impl ReadPath {
             let claim = |(id, place): &(ChunkId, Location)| {
                 let key = (place.kind, *id);
                 let wanted = !self.is_here(place.kind, id);
-                wanted.then(|| self.prefetched.try_fly(key)).flatten().map(|pilot| (pilot, *id, *place))
+                wanted
+                    .then(|| self.prefetched.try_fly(key))
+                    .flatten()
+                    .map(|pilot| (pilot, *id, *place))
             };
             let claimed: Vec<_> = span.iter().filter_map(claim).collect();
             if claimed.is_empty() {
@@ -440,12 +507,18 @@ impl ReadPath {
             let name = ObjectName::Pack(pack);
             let get = self.store.get_range(&name, start..end);
             // Dropping the pilots lets everybody who waits fetch for themselves.
-            let Ok(bytes) = runtime.block_on(get) else { return };
+            let Ok(bytes) = runtime.block_on(get) else {
+                return;
+            };
             for (pilot, id, place) in claimed {
                 let from = u64::from(place.offset) - start;
                 let stored = bytes.slice(from as usize..(from + u64::from(place.stored)) as usize);
-                let Ok(session) = self.session_key(&place.key) else { continue };
-                let Some(plain) = self.open(&session, place.kind, &id, place.raw, &stored) else { continue };
+                let Ok(session) = self.session_key(&place.key) else {
+                    continue;
+                };
+                let Some(plain) = self.open(&session, place.kind, &id, place.raw, &stored) else {
+                    continue;
+                };
                 self.keep(place.kind, &id, plain.clone());
                 self.keep_stored(place.kind, &id, place.raw, &place.key, &stored);
                 pilot.land(plain);

@@ -58,7 +58,10 @@ struct Frame {
 impl RefsMemo {
     /// Forgets everything: other copies may be chosen from now on.
     pub(crate) fn clear(&mut self) {
-        *self = Self { bad: std::mem::take(&mut self.bad), ..Self::default() };
+        *self = Self {
+            bad: std::mem::take(&mut self.bad),
+            ..Self::default()
+        };
     }
 
     /// Looks whether a pack has gone bad (condemned, absent) since copies were chosen. If so, they are
@@ -89,7 +92,10 @@ impl RefsMemo {
         for node in top.nodes {
             packs.extend(self.walk(source, pack_of, node)?.iter().copied());
         }
-        Ok(packs.into_iter().map(|number| self.packs[number as usize]).collect())
+        Ok(packs
+            .into_iter()
+            .map(|number| self.packs[number as usize])
+            .collect())
     }
 
     /// Children before parents, with a stack of its own: folders may be nested deeper than the
@@ -105,7 +111,9 @@ impl RefsMemo {
         }
         let mut stack = vec![self.enter(source, pack_of, top)?];
         loop {
-            let frame = stack.last_mut().expect("it holds the top until that is done");
+            let frame = stack
+                .last_mut()
+                .expect("it holds the top until that is done");
             if let Some(next) = frame.left.pop() {
                 match self.sets.get(&next) {
                     Some(set) => frame.packs.extend(set.iter().copied()),
@@ -132,12 +140,20 @@ impl RefsMemo {
         let (kind, id) = node.chunk();
         let mut packs = BTreeSet::from([self.number_of(pack_of, kind, &id)?]);
         let bytes = source.load(kind, &id)?;
-        let damaged = || LoadError::Damaged { kind, id, object: None };
+        let damaged = || LoadError::Damaged {
+            kind,
+            id,
+            object: None,
+        };
         let children = children_of(node, &bytes).ok_or_else(damaged)?;
         for data in &children.data {
             packs.insert(self.number_of(pack_of, ChunkKind::Data, data)?);
         }
-        Ok(Frame { node, packs, left: children.nodes })
+        Ok(Frame {
+            node,
+            packs,
+            left: children.nodes,
+        })
     }
 
     fn number_of(
@@ -184,7 +200,9 @@ impl Children {
     fn inode(&mut self, inode: &Inode) {
         match &inode.body {
             Body::Regular { list, .. } => self.list(list),
-            Body::Directory { tree } => self.nodes.extend(tree.as_ref().map(|tree| Node::Tree(tree.id))),
+            Body::Directory { tree } => self
+                .nodes
+                .extend(tree.as_ref().map(|tree| Node::Tree(tree.id))),
             _ => {}
         }
     }
@@ -227,8 +245,12 @@ fn children_of(node: Node, bytes: &[u8]) -> Option<Children> {
         }
         Node::List(_) => match ListNode::decode(bytes).ok()? {
             ListNode::Pieces(pieces) => children.pieces(&pieces),
-            ListNode::Children { children: below, .. } => {
-                children.nodes.extend(below.iter().map(|child| Node::List(child.id)));
+            ListNode::Children {
+                children: below, ..
+            } => {
+                children
+                    .nodes
+                    .extend(below.iter().map(|child| Node::List(child.id)));
             }
         },
     }
@@ -244,7 +266,8 @@ fn tree_children<T: Item>(
     match TreeNode::<T>::decode(bytes).ok()? {
         TreeNode::Items(items) => items.iter().for_each(|each| item(into, each)),
         TreeNode::Children { children, .. } => {
-            into.nodes.extend(children.iter().map(|child| node(child.id)));
+            into.nodes
+                .extend(children.iter().map(|child| node(child.id)));
         }
     }
     Some(())

@@ -60,13 +60,17 @@ impl Archive {
             // One device whose newest commit is damaged does not hide the others.
             let commit = match self.load_commit(&name) {
                 Ok(commit) => commit,
-                Err(error @ (ArchiveError::BadCommit { .. } | ArchiveError::UnknownDevice { .. })) => {
+                Err(
+                    error @ (ArchiveError::BadCommit { .. } | ArchiveError::UnknownDevice { .. }),
+                ) => {
                     tracing::error!(%error, "the snapshots of a device cannot be listed");
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let Some(record) = self.record(name.device) else { continue };
+            let Some(record) = self.record(name.device) else {
+                continue;
+            };
             let mut listed = list_of(&name, &commit, &record);
             listed.retain_mut(|snapshot| {
                 snapshot.pinned = marks.pin(&snapshot.name) == Pin::Kept;
@@ -75,7 +79,9 @@ impl Archive {
             name_folders(&mut listed);
             all.extend(listed);
         }
-        all.sort_by(|a, b| (a.time, &a.device, a.name.sequence).cmp(&(b.time, &b.device, b.name.sequence)));
+        all.sort_by(|a, b| {
+            (a.time, &a.device, a.name.sequence).cmp(&(b.time, &b.device, b.name.sequence))
+        });
         Ok(all)
     }
 
@@ -88,23 +94,43 @@ impl Archive {
             None => (None, wanted),
         };
         let of_device = |snapshot: &&Snapshot| {
-            device.is_none_or(|device| snapshot.device == device || snapshot.name.device.to_string() == device)
+            device.is_none_or(|device| {
+                snapshot.device == device || snapshot.name.device.to_string() == device
+            })
         };
-        let missing = || ArchiveError::NoSuchSnapshot { name: wanted.to_owned() };
+        let missing = || ArchiveError::NoSuchSnapshot {
+            name: wanted.to_owned(),
+        };
         if name == "latest" {
-            let own = |snapshot: &&Snapshot| device.is_some() || snapshot.name.device == self.device();
+            let own =
+                |snapshot: &&Snapshot| device.is_some() || snapshot.name.device == self.device();
             let candidates: Vec<&Snapshot> = snapshots.iter().filter(of_device).collect();
-            let newest = candidates.iter().rev().find(|snapshot| own(snapshot)).or(candidates.last());
-            return newest.map(|snapshot| (*snapshot).clone()).ok_or_else(missing);
+            let newest = candidates
+                .iter()
+                .rev()
+                .find(|snapshot| own(snapshot))
+                .or(candidates.last());
+            return newest
+                .map(|snapshot| (*snapshot).clone())
+                .ok_or_else(missing);
         }
-        let is_called = |snapshot: &&Snapshot| snapshot.folder == name || snapshot.label.as_deref() == Some(name);
-        let found: Vec<&Snapshot> = snapshots.iter().filter(of_device).filter(is_called).collect();
+        let is_called = |snapshot: &&Snapshot| {
+            snapshot.folder == name || snapshot.label.as_deref() == Some(name)
+        };
+        let found: Vec<&Snapshot> = snapshots
+            .iter()
+            .filter(of_device)
+            .filter(is_called)
+            .collect();
         match found.as_slice() {
             [] => Err(missing()),
             [one] => Ok((*one).clone()),
             // This device's own is meant unless another one is named.
             several => {
-                let own: Vec<_> = several.iter().filter(|found| found.name.device == self.device()).collect();
+                let own: Vec<_> = several
+                    .iter()
+                    .filter(|found| found.name.device == self.device())
+                    .collect();
                 match own.as_slice() {
                     [one] => Ok((**one).clone()),
                     _ => Err(ambiguous(wanted, several)),
@@ -129,7 +155,9 @@ impl Archive {
         let bad = |why: String| ArchiveError::BadCommit { name: object, why };
         let bytes = match self.ask(self.store.get(&object)) {
             Ok(bytes) => bytes,
-            Err(ArchiveError::Store(error)) if error.kind() == holdfast_backend::store::StoreErrorKind::Damaged => {
+            Err(ArchiveError::Store(error))
+                if error.kind() == holdfast_backend::store::StoreErrorKind::Damaged =>
+            {
                 return Err(bad(error.to_string()));
             }
             Err(error) => return Err(error),
@@ -144,15 +172,33 @@ impl Archive {
     }
 
     /// Opens and verifies a commit's object.
-    pub(crate) fn open_commit(&self, name: &CommitName, bytes: &[u8]) -> Result<Arc<Commit>, ArchiveError> {
-        let bad = |why: String| ArchiveError::BadCommit { name: ObjectName::from(*name), why };
-        let record = self.record(name.device).ok_or(ArchiveError::UnknownDevice { device: name.device })?;
+    pub(crate) fn open_commit(
+        &self,
+        name: &CommitName,
+        bytes: &[u8],
+    ) -> Result<Arc<Commit>, ArchiveError> {
+        let bad = |why: String| ArchiveError::BadCommit {
+            name: ObjectName::from(*name),
+            why,
+        };
+        let record = self
+            .record(name.device)
+            .ok_or(ArchiveError::UnknownDevice {
+                device: name.device,
+            })?;
         if !record.may_have_written(name.sequence) {
-            return Err(bad("the device may not have written this sequence".to_owned()));
+            return Err(bad(
+                "the device may not have written this sequence".to_owned()
+            ));
         }
-        let (header, _) = Header::parse(ObjectKind::Commit, bytes).map_err(|error| bad(error.to_string()))?;
-        let keys = self.keychain.epoch(header.epoch).ok_or_else(|| bad("its epoch is unknown".to_owned()))?;
-        let signer = DeviceVerifyingKey::from_bytes(&record.key).map_err(|error| bad(error.to_string()))?;
+        let (header, _) =
+            Header::parse(ObjectKind::Commit, bytes).map_err(|error| bad(error.to_string()))?;
+        let keys = self
+            .keychain
+            .epoch(header.epoch)
+            .ok_or_else(|| bad("its epoch is unknown".to_owned()))?;
+        let signer =
+            DeviceVerifyingKey::from_bytes(&record.key).map_err(|error| bad(error.to_string()))?;
         let commit = Commit::from_object(name.device, name.sequence, bytes, &keys.commit, &signer);
         Ok(Arc::new(commit.map_err(|error| bad(error.to_string()))?))
     }
@@ -164,13 +210,21 @@ impl Archive {
             return Ok(());
         }
         let marks = self.read_marks()?;
-        let pinned: BTreeSet<CommitName> =
-            commits.iter().copied().filter(|commit| marks.pin(commit) == Pin::Kept).collect();
+        let pinned: BTreeSet<CommitName> = commits
+            .iter()
+            .copied()
+            .filter(|commit| marks.pin(commit) == Pin::Kept)
+            .collect();
         if !pinned.is_empty() {
             self.store_pin(BTreeSet::new(), pinned)?;
         }
         let (device, n, time) = (self.device(), marks.next_forgotten_n(), now_seconds());
-        let mark = Forgotten { device, n, time, commits: commits.clone() };
+        let mark = Forgotten {
+            device,
+            n,
+            time,
+            commits: commits.clone(),
+        };
         self.ask(self.store.put_new(&mark.to_object()))?;
         self.read_marks().map(drop)
     }
@@ -178,22 +232,34 @@ impl Archive {
     /// Commits of this device that are no snapshots and that a later commit has taken the place of:
     /// checkpoints. They are for [`Archive::forget`], now and then.
     pub fn superseded_checkpoints(&self) -> Result<BTreeSet<CommitName>, ArchiveError> {
-        let Some((newest, commit)) = self.head() else { return Ok(BTreeSet::new()) };
+        let Some((newest, commit)) = self.head() else {
+            return Ok(BTreeSet::new());
+        };
         let kept: BTreeSet<u64> = commit.kept.iter().map(|kept| kept.sequence).collect();
         let marks = self.read_marks()?;
         let names = self.names(Folder::Commits(Some(self.device())))?;
         let given_up = |name: &CommitName| {
-            name.sequence < newest.sequence && !kept.contains(&name.sequence) && !marks.is_forgotten(name)
+            name.sequence < newest.sequence
+                && !kept.contains(&name.sequence)
+                && !marks.is_forgotten(name)
         };
-        Ok(names.into_iter().filter_map(|name| name.try_into().ok()).filter(given_up).collect())
+        Ok(names
+            .into_iter()
+            .filter_map(|name| name.try_into().ok())
+            .filter(given_up)
+            .collect())
     }
 
     /// Each device's newest commit that it may have written.
     pub fn newest_commits(&self) -> Result<Vec<CommitName>, ArchiveError> {
         let mut newest: BTreeMap<DeviceId, CommitName> = BTreeMap::new();
         for name in self.names(Folder::Commits(None))? {
-            let Ok(name) = CommitName::try_from(name) else { continue };
-            let Some(record) = self.record(name.device) else { continue };
+            let Ok(name) = CommitName::try_from(name) else {
+                continue;
+            };
+            let Some(record) = self.record(name.device) else {
+                continue;
+            };
             if !record.may_have_written(name.sequence) {
                 continue;
             }
@@ -207,15 +273,25 @@ impl Archive {
     pub(crate) fn load_head(&self) -> Result<(), ArchiveError> {
         let device = self.device();
         let names = self.names(Folder::Commits(Some(device)))?;
-        let names: Vec<CommitName> = names.into_iter().filter_map(|name| name.try_into().ok()).collect();
+        let names: Vec<CommitName> = names
+            .into_iter()
+            .filter_map(|name| name.try_into().ok())
+            .collect();
         let found = names.iter().map(|name| name.sequence).max().unwrap_or(0);
         let seen = self.seen.lock().sequence(device, found);
         if let (Err(seen), true) = (seen, self.is_writable()) {
-            return Err(ArchiveError::RolledBack { what: "commit of this device", seen, found });
+            return Err(ArchiveError::RolledBack {
+                what: "commit of this device",
+                seen,
+                found,
+            });
         }
-        let mut newest: Vec<&CommitName> = names.iter().filter(|name| name.sequence == found).collect();
+        let mut newest: Vec<&CommitName> =
+            names.iter().filter(|name| name.sequence == found).collect();
         newest.sort();
-        let Some(name) = newest.first() else { return Ok(()) };
+        let Some(name) = newest.first() else {
+            return Ok(());
+        };
         let commit = self.load_commit(name)?;
         self.take_head(**name, commit);
         self.head.lock().forked = (newest.len() > 1).then_some(found);
@@ -224,7 +300,8 @@ impl Archive {
 
     pub(crate) fn take_head(&self, name: CommitName, commit: Arc<Commit>) {
         if commit.kind == CommitKind::Checkpoint {
-            self.stored_base.store(commit.stored_bytes, std::sync::atomic::Ordering::Release);
+            self.stored_base
+                .store(commit.stored_bytes, std::sync::atomic::Ordering::Release);
         }
         self.head.lock().commit = Some((name, commit));
     }
@@ -252,13 +329,31 @@ fn list_of(name: &CommitName, commit: &Commit, record: &DeviceRecord) -> Vec<Sna
         .kept
         .iter()
         .map(|kept| {
-            let name = CommitName { device, sequence: kept.sequence, digest: kept.digest };
-            snapshot(name, kept.time, kept.kind, &kept.label, kept.totals, kept.stored_bytes)
+            let name = CommitName {
+                device,
+                sequence: kept.sequence,
+                digest: kept.digest,
+            };
+            snapshot(
+                name,
+                kept.time,
+                kept.kind,
+                &kept.label,
+                kept.totals,
+                kept.stored_bytes,
+            )
         })
         .collect();
     if commit.kind != CommitKind::Checkpoint {
         let (time, totals) = (commit.time, commit.totals);
-        listed.push(snapshot(*name, time, commit.kind, &commit.label, totals, commit.stored_bytes));
+        listed.push(snapshot(
+            *name,
+            time,
+            commit.kind,
+            &commit.label,
+            totals,
+            commit.stored_bytes,
+        ));
     }
     listed
 }
@@ -267,10 +362,17 @@ fn list_of(name: &CommitName, commit: &Commit, record: &DeviceRecord) -> Vec<Sna
 fn name_folders(snapshots: &mut [Snapshot]) {
     let mut taken: HashMap<String, usize> = HashMap::new();
     for snapshot in snapshots {
-        let name = snapshot.label.clone().unwrap_or_else(|| time_name(snapshot.time));
+        let name = snapshot
+            .label
+            .clone()
+            .unwrap_or_else(|| time_name(snapshot.time));
         let count = taken.entry(name.clone()).or_default();
         *count += 1;
-        snapshot.folder = if *count == 1 { name } else { format!("{name}-{count}") };
+        snapshot.folder = if *count == 1 {
+            name
+        } else {
+            format!("{name}-{count}")
+        };
     }
 }
 
@@ -283,7 +385,12 @@ pub fn time_name(time: Time) -> String {
 }
 
 fn ambiguous(name: &str, found: &[&Snapshot]) -> ArchiveError {
-    let found: Vec<String> =
-        found.iter().map(|snapshot| format!("{}/{}", snapshot.device, snapshot.folder)).collect();
-    ArchiveError::AmbiguousSnapshot { name: name.to_owned(), found: found.join(", ") }
+    let found: Vec<String> = found
+        .iter()
+        .map(|snapshot| format!("{}/{}", snapshot.device, snapshot.folder))
+        .collect();
+    ArchiveError::AmbiguousSnapshot {
+        name: name.to_owned(),
+        found: found.join(", "),
+    }
 }

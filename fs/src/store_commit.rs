@@ -29,8 +29,8 @@ use holdfast_backend::marks::{CommitName, Pins, Text};
 use holdfast_backend::refs::{FIRST_SEQUENCE, Refs, RefsTable};
 use holdfast_crypto::{ChunkId, DeviceId, Digest};
 
-use crate::archive::{Archive, ArchiveError};
 use crate::archive::places::PackFacts;
+use crate::archive::{Archive, ArchiveError};
 use crate::chunks::{ChunkSource, LoadError};
 use crate::format::commit::KeptSnapshot;
 use crate::format::{Commit, CommitKind, FileNo, Inode, Time, Totals, TreeRef};
@@ -136,10 +136,15 @@ impl Archive {
         }
         self.catch_up()?;
         let before = self.head();
-        if let Some((name, commit)) = before.as_ref().filter(|(_, commit)| shows_same(&draft, commit)) {
+        if let Some((name, commit)) = before
+            .as_ref()
+            .filter(|(_, commit)| shows_same(&draft, commit))
+        {
             return Ok(CommitOutcome::Unchanged(*name, Arc::clone(commit)));
         }
-        let sequence = before.as_ref().map_or(FIRST_SEQUENCE, |(name, _)| name.sequence + 1);
+        let sequence = before
+            .as_ref()
+            .map_or(FIRST_SEQUENCE, |(name, _)| name.sequence + 1);
         self.check_fork(sequence, None)?;
 
         self.packer.flush(crate::blocking::deadline())?;
@@ -152,7 +157,11 @@ impl Archive {
             &self.keychain.current().commit,
             &self.keys.signing_key,
         );
-        let name = CommitName { device: self.device(), sequence, digest: object.name().digest() };
+        let name = CommitName {
+            device: self.device(),
+            sequence,
+            digest: object.name().digest(),
+        };
         if commit.label.is_some() {
             self.store_pin(BTreeSet::from([name]), BTreeSet::new())?;
             done(Step::Pin)?;
@@ -196,7 +205,10 @@ impl Archive {
             if doomed.is_empty() {
                 return Ok(refs);
             }
-            tracing::info!(objects = doomed.len(), "a gc is deleting what this commit needs; it is stored again");
+            tracing::info!(
+                objects = doomed.len(),
+                "a gc is deleting what this commit needs; it is stored again"
+            );
             self.store_again(&doomed)?;
             base = Some(refs);
         }
@@ -215,7 +227,11 @@ impl Archive {
     fn choose(&self, id: &ChunkId) -> Result<Option<Digest>, IndexError> {
         let places = self.places.locate(id)?;
         let first = places.first().map(|place| place.pack);
-        Ok(places.iter().map(|place| place.pack).find(|pack| self.is_reliable(pack)).or(first))
+        Ok(places
+            .iter()
+            .map(|place| place.pack)
+            .find(|pack| self.is_reliable(pack))
+            .or(first))
     }
 
     /// Whether a pack is there and no gc has condemned it, as far as is known.
@@ -229,7 +245,11 @@ impl Archive {
         let mut chosen: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
         let mut uncovered: Vec<Digest> = Vec::new();
         for pack in packs {
-            let objects = self.places.pack(pack).map(|facts| facts.objects).unwrap_or_default();
+            let objects = self
+                .places
+                .pack(pack)
+                .map(|facts| facts.objects)
+                .unwrap_or_default();
             // The widest one: after a merge the small ones fall out of use.
             let widest = objects
                 .into_iter()
@@ -249,9 +269,13 @@ impl Archive {
                 !small
             });
         }
-        let holds_trees =
-            |pack: &Digest| self.places.pack(pack).is_some_and(|facts| facts.holds_trees);
-        let (trees, data): (Vec<Digest>, Vec<Digest>) = uncovered.into_iter().partition(holds_trees);
+        let holds_trees = |pack: &Digest| {
+            self.places
+                .pack(pack)
+                .is_some_and(|facts| facts.holds_trees)
+        };
+        let (trees, data): (Vec<Digest>, Vec<Digest>) =
+            uncovered.into_iter().partition(holds_trees);
         let mut names: BTreeSet<ObjectName> = chosen.into_keys().map(ObjectName::Index).collect();
         for group in [self.group(trees), self.group(data)].concat() {
             names.insert(self.store_one_index(&self.places.chunks_of(&group)?)?);
@@ -280,7 +304,10 @@ impl Archive {
     }
 
     fn store_one_index(&self, packs: &[PackedChunks]) -> Result<ObjectName, ArchiveError> {
-        let object = index_body(packs).to_object(self.keychain.current_epoch(), &self.keychain.current().index);
+        let object = index_body(packs).to_object(
+            self.keychain.current_epoch(),
+            &self.keychain.current().index,
+        );
         self.ask(self.store.put_new(&object))?;
         self.places.add_object(object.name().digest(), packs)?;
         Ok(object.name())
@@ -294,14 +321,19 @@ impl Archive {
     ) -> Result<RefsBase, ArchiveError> {
         let device = self.device();
         let (refs, depth) = match base {
-            Some(base) if base.depth < LONGEST_CHAIN => {
-                (Refs::change(device, sequence, base.name, &base.names, &needed), base.depth + 1)
-            }
+            Some(base) if base.depth < LONGEST_CHAIN => (
+                Refs::change(device, sequence, base.name, &base.names, &needed),
+                base.depth + 1,
+            ),
             _ => (Refs::full(device, sequence, needed.clone()), 0),
         };
         let object = refs.to_object();
         self.ask(self.store.put_new(&object))?;
-        Ok(RefsBase { name: object.name(), names: needed, depth })
+        Ok(RefsBase {
+            name: object.name(),
+            names: needed,
+            depth,
+        })
     }
 
     /// Refs of this sequence from an attempt that came to nothing, else those of the newest commit.
@@ -316,11 +348,18 @@ impl Archive {
             return Ok(Some(base));
         }
         let table = self.load_refs(attempts.into_iter().chain(of(sequence - 1)))?;
-        let newest = table.of(device, sequence).next().or_else(|| table.of(device, sequence - 1).next());
+        let newest = table
+            .of(device, sequence)
+            .next()
+            .or_else(|| table.of(device, sequence - 1).next());
         let Some(name) = newest else { return Ok(None) };
         // A chain that does not resolve is not built upon: full refs need none.
         match (table.chain(&name), table.resolve(&name)) {
-            (Ok(chain), Ok(names)) => Ok(Some(RefsBase { name, names, depth: chain.len() - 1 })),
+            (Ok(chain), Ok(names)) => Ok(Some(RefsBase {
+                name,
+                names,
+                depth: chain.len() - 1,
+            })),
             _ => Ok(None),
         }
     }
@@ -361,28 +400,46 @@ impl Archive {
             .into_iter()
             .filter(|pack| {
                 let of_doomed_key = |facts: PackFacts| {
-                    facts.keys.iter().any(|key| is_doomed(ObjectName::Key(*key)))
+                    facts
+                        .keys
+                        .iter()
+                        .any(|key| is_doomed(ObjectName::Key(*key)))
                 };
-                is_doomed(ObjectName::Pack(*pack)) || self.places.pack(pack).is_some_and(of_doomed_key)
+                is_doomed(ObjectName::Pack(*pack))
+                    || self.places.pack(pack).is_some_and(of_doomed_key)
             })
             .collect();
         for pack in &packs {
-            for chunk in self.places.chunks_of(&[*pack])?.into_iter().flat_map(|pack| pack.chunks) {
-                let elsewhere = self.places.locate(&chunk.id)?.iter().any(|place| !packs.contains(&place.pack));
+            for chunk in self
+                .places
+                .chunks_of(&[*pack])?
+                .into_iter()
+                .flat_map(|pack| pack.chunks)
+            {
+                let elsewhere = self
+                    .places
+                    .locate(&chunk.id)?
+                    .iter()
+                    .any(|place| !packs.contains(&place.pack));
                 if elsewhere || self.packer.is_queued(&chunk.id) {
                     continue;
                 }
                 match self.load(chunk.kind, &chunk.id) {
                     Ok(plaintext) => self.store_anew(chunk.kind, chunk.id, &plaintext)?,
                     // Not every chunk of the pack need be reachable: the walk will say.
-                    Err(error) => tracing::error!(%error, chunk = ?chunk.id, "a chunk cannot be stored again"),
+                    Err(error) => {
+                        tracing::error!(%error, chunk = ?chunk.id, "a chunk cannot be stored again")
+                    }
                 }
             }
         }
         self.packer.flush(crate::blocking::deadline())?;
         self.places.drop_packs(&packs)?;
-        let objects = doomed.iter().filter(|name| matches!(name, ObjectName::Index(_)));
-        self.places.drop_objects(&objects.map(ObjectName::digest).collect())?;
+        let objects = doomed
+            .iter()
+            .filter(|name| matches!(name, ObjectName::Index(_)));
+        self.places
+            .drop_objects(&objects.map(ObjectName::digest).collect())?;
         self.memo.lock().clear();
         Ok(())
     }
@@ -393,8 +450,15 @@ impl Archive {
         sequence: u64,
         before: Option<(CommitName, Arc<Commit>)>,
     ) -> Commit {
-        let stored = self.packer.queue().stored_bytes.wrapping_add(self.stored_base.load(Ordering::Acquire));
-        let kept = before.as_ref().map(|(name, commit)| self.kept_after(name, commit)).unwrap_or_default();
+        let stored = self
+            .packer
+            .queue()
+            .stored_bytes
+            .wrapping_add(self.stored_base.load(Ordering::Acquire));
+        let kept = before
+            .as_ref()
+            .map(|(name, commit)| self.kept_after(name, commit))
+            .unwrap_or_default();
         Commit {
             device: self.device(),
             sequence,
@@ -415,8 +479,14 @@ impl Archive {
         let marks = self.marks.last();
         let device = self.device();
         let is_given_up = |sequence: u64, digest: Digest| {
-            let name = CommitName { device, sequence, digest };
-            marks.as_ref().is_some_and(|marks| marks.is_forgotten(&name))
+            let name = CommitName {
+                device,
+                sequence,
+                digest,
+            };
+            marks
+                .as_ref()
+                .is_some_and(|marks| marks.is_forgotten(&name))
         };
         let mut kept = commit.kept.clone();
         if commit.kind != CommitKind::Checkpoint {
@@ -438,7 +508,8 @@ impl Archive {
         if commit.kind != CommitKind::Checkpoint {
             // Wrapping: the next snapshot counts from here.
             let stored = self.packer.queue().stored_bytes;
-            self.stored_base.store(0_u64.wrapping_sub(stored), Ordering::Release);
+            self.stored_base
+                .store(0_u64.wrapping_sub(stored), Ordering::Release);
         }
         let mut seen = self.seen.lock();
         let _ = seen.sequence(commit.device, commit.sequence);
@@ -475,7 +546,13 @@ impl Archive {
             None => self.read_marks()?,
         };
         let time = crate::archive::now_seconds();
-        let pins = Pins { device: self.device(), n: marks.next_pins_n(), time, keep, release };
+        let pins = Pins {
+            device: self.device(),
+            n: marks.next_pins_n(),
+            time,
+            keep,
+            release,
+        };
         self.ask(self.store.put_new(&pins.to_object()))?;
         // Numbers have no gaps: the next mark must see this one.
         self.read_marks().map(drop)
@@ -483,7 +560,10 @@ impl Archive {
 
     /// Begins this device's chain with another device's newest snapshot.
     pub(crate) fn start_from(&self, device: DeviceId) -> Result<(), ArchiveError> {
-        let Some(snapshot) = self.snapshots()?.into_iter().rfind(|snapshot| snapshot.name.device == device)
+        let Some(snapshot) = self
+            .snapshots()?
+            .into_iter()
+            .rfind(|snapshot| snapshot.name.device == device)
         else {
             return Ok(());
         };
@@ -504,7 +584,8 @@ impl Archive {
 fn shows_same(draft: &CommitDraft, commit: &Commit) -> bool {
     // Somebody who asks for a snapshot gets one, whatever has changed.
     let same = draft.root == commit.root && draft.links == commit.links;
-    same && draft.label.is_none() && (draft.kind == CommitKind::Checkpoint || draft.kind == commit.kind)
+    same && draft.label.is_none()
+        && (draft.kind == CommitKind::Checkpoint || draft.kind == commit.kind)
         && draft.kind != CommitKind::Requested
 }
 
@@ -512,5 +593,7 @@ pub(crate) fn check_label(label: &str) -> Result<(), ArchiveError> {
     if crate::format::entry::is_entry_name(label.as_bytes()) && !label.contains('/') {
         return Ok(());
     }
-    Err(ArchiveError::BadName { name: label.to_owned() })
+    Err(ArchiveError::BadName {
+        name: label.to_owned(),
+    })
 }

@@ -23,8 +23,14 @@ const OVERHEAD_BYTES: usize = 128;
 impl<K: Hash + Eq> ByteLru<K> {
     /// Holds at most `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
-        let held = Held { entries: LruCache::unbounded(), bytes: 0 };
-        Self { limit_bytes, held: Mutex::new(held) }
+        let held = Held {
+            entries: LruCache::unbounded(),
+            bytes: 0,
+        };
+        Self {
+            limit_bytes,
+            held: Mutex::new(held),
+        }
     }
 
     /// Looks a thing up and marks it as used.
@@ -44,7 +50,9 @@ impl<K: Hash + Eq> ByteLru<K> {
             held.bytes -= replaced.len() + OVERHEAD_BYTES;
         }
         while held.bytes > self.limit_bytes {
-            let Some((_, dropped)) = held.entries.pop_lru() else { break };
+            let Some((_, dropped)) = held.entries.pop_lru() else {
+                break;
+            };
             held.bytes -= dropped.len() + OVERHEAD_BYTES;
         }
     }

@@ -48,7 +48,9 @@ pub enum Boarding<'a, K: Eq + Hash + Copy, V: Clone> {
 impl<K: Eq + Hash + Copy, V: Clone> Flights<K, V> {
     /// Nothing under way.
     pub fn new() -> Self {
-        Self { under_way: Mutex::default() }
+        Self {
+            under_way: Mutex::default(),
+        }
     }
 
     /// Becomes the pilot, unless somebody is.
@@ -57,9 +59,16 @@ impl<K: Eq + Hash + Copy, V: Clone> Flights<K, V> {
         if under_way.contains_key(&key) {
             return None;
         }
-        let flight = Arc::new(Flight { landed: Mutex::new(Landed::Not), changed: Condvar::new() });
+        let flight = Arc::new(Flight {
+            landed: Mutex::new(Landed::Not),
+            changed: Condvar::new(),
+        });
         under_way.insert(key, Arc::clone(&flight));
-        Some(Pilot { flights: self, key, flight })
+        Some(Pilot {
+            flights: self,
+            key,
+            flight,
+        })
     }
 
     /// Becomes the pilot, or waits for the one who is.

@@ -36,8 +36,13 @@ pub(super) async fn load_newest(store: &dyn ObjectStore) -> Result<Newest, Archi
         ObjectName::Keyring { version, .. } => Some(*version),
         _ => None,
     };
-    let not_an_archive = || ArchiveError::NotAnArchive { location: store.location() };
-    let version = listed.iter().filter_map(|listed| version_of(&listed.name)).max();
+    let not_an_archive = || ArchiveError::NotAnArchive {
+        location: store.location(),
+    };
+    let version = listed
+        .iter()
+        .filter_map(|listed| version_of(&listed.name))
+        .max();
     let version = version.ok_or_else(not_an_archive)?;
     let mut names: Vec<ObjectName> = listed
         .into_iter()
@@ -53,16 +58,29 @@ pub(super) async fn load_newest(store: &dyn ObjectStore) -> Result<Newest, Archi
 }
 
 /// Opens them with the user key.
-pub(super) fn open(newest: &Newest, key: &KeyringKey, location: &str) -> Result<Opened, ArchiveError> {
+pub(super) fn open(
+    newest: &Newest,
+    key: &KeyringKey,
+    location: &str,
+) -> Result<Opened, ArchiveError> {
     let mut opened: Option<Opened> = None;
     for object in &newest.objects {
-        let taken = KeyringObject::parse(object).map_err(|source| ArchiveError::Keyring { source })?;
-        let keyring = taken.open(newest.version, key).map_err(|source| match source {
-            KeyringError::Crypto(_) => ArchiveError::WrongKey { location: location.to_owned() },
-            source => ArchiveError::Keyring { source },
-        })?;
+        let taken =
+            KeyringObject::parse(object).map_err(|source| ArchiveError::Keyring { source })?;
+        let keyring = taken
+            .open(newest.version, key)
+            .map_err(|source| match source {
+                KeyringError::Crypto(_) => ArchiveError::WrongKey {
+                    location: location.to_owned(),
+                },
+                source => ArchiveError::Keyring { source },
+            })?;
         opened = Some(match opened {
-            None => Opened { keyring, recovery_slot: taken.recovery_slot.to_vec(), merged: false },
+            None => Opened {
+                keyring,
+                recovery_slot: taken.recovery_slot.to_vec(),
+                merged: false,
+            },
             Some(first) => Opened {
                 keyring: merge(first.keyring, keyring),
                 recovery_slot: first.recovery_slot,
@@ -70,7 +88,9 @@ pub(super) fn open(newest: &Newest, key: &KeyringKey, location: &str) -> Result<
             },
         });
     }
-    opened.ok_or_else(|| ArchiveError::NotAnArchive { location: location.to_owned() })
+    opened.ok_or_else(|| ArchiveError::NotAnArchive {
+        location: location.to_owned(),
+    })
 }
 
 /// The user key out of the recovery slot.
@@ -80,7 +100,9 @@ pub(super) fn recover_user_key(
     location: &str,
 ) -> Result<UserKey, ArchiveError> {
     let pair = code.key_pair();
-    let mut wrong = ArchiveError::WrongRecoveryCode { location: location.to_owned() };
+    let mut wrong = ArchiveError::WrongRecoveryCode {
+        location: location.to_owned(),
+    };
     for object in &newest.objects {
         match KeyringObject::parse(object) {
             Ok(taken) => {
@@ -121,7 +143,12 @@ fn merge(first: Keyring, second: Keyring) -> Keyring {
         devices.push(device);
     }
     devices.sort_by_key(|device| device.number);
-    Keyring { version, epochs, devices, recovery_key: first.recovery_key }
+    Keyring {
+        version,
+        epochs,
+        devices,
+        recovery_key: first.recovery_key,
+    }
 }
 
 pub(super) fn copy_epochs(keyring: &Keyring) -> Vec<EpochSecret> {
@@ -136,7 +163,12 @@ pub(super) fn copy_epochs(keyring: &Keyring) -> Vec<EpochSecret> {
 
 /// The next device's number.
 pub(super) fn next_number(devices: &[crate::format::DeviceRecord]) -> u16 {
-    devices.iter().map(|device| device.number).max().unwrap_or(0).saturating_add(1)
+    devices
+        .iter()
+        .map(|device| device.number)
+        .max()
+        .unwrap_or(0)
+        .saturating_add(1)
 }
 
 /// `name`, or the first of `name-2`, `name-3`, ... that no device has.
@@ -146,5 +178,8 @@ pub(super) fn free_name(devices: &[crate::format::DeviceRecord], name: &str) -> 
         return name.to_owned();
     }
     let numbered = |n: usize| format!("{name}-{n}");
-    (2..).map(numbered).find(|name| !taken.contains(name.as_str())).expect("numbers do not end")
+    (2..)
+        .map(numbered)
+        .find(|name| !taken.contains(name.as_str()))
+        .expect("numbers do not end")
 }

@@ -27,13 +27,19 @@ pub(crate) struct KnownMarks {
 
 /// Seconds since 1970 in UTC.
 pub fn now_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl KnownMarks {
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { grace, read: RwLock::default(), refreshing: Arc::default() }
+        Self {
+            grace,
+            read: RwLock::default(),
+            refreshing: Arc::default(),
+        }
     }
 
     pub(crate) fn set(&self, marks: Marks) -> Arc<Marks> {
@@ -46,16 +52,24 @@ impl KnownMarks {
     pub(crate) fn current(&self) -> Option<Arc<Marks>> {
         let read = self.read.read();
         let (marks, _) = read.as_ref()?;
-        marks.is_current(now_seconds(), self.grace).then(|| Arc::clone(marks))
+        marks
+            .is_current(now_seconds(), self.grace)
+            .then(|| Arc::clone(marks))
     }
 
     pub(crate) fn last(&self) -> Option<Arc<Marks>> {
-        self.read.read().as_ref().map(|(marks, _)| Arc::clone(marks))
+        self.read
+            .read()
+            .as_ref()
+            .map(|(marks, _)| Arc::clone(marks))
     }
 
     fn is_due(&self) -> bool {
         let after = REFRESH_AFTER.min(self.grace / 4);
-        self.read.read().as_ref().is_none_or(|(_, at)| at.elapsed() > after)
+        self.read
+            .read()
+            .as_ref()
+            .is_none_or(|(_, at)| at.elapsed() > after)
     }
 
     /// Whether an object must not be relied on; when nothing current is known, it may.
@@ -81,7 +95,9 @@ impl Archive {
                 return false;
             }
         };
-        let Some(marks) = self.marks.current() else { return false };
+        let Some(marks) = self.marks.current() else {
+            return false;
+        };
         let absent = self.absent_packs.read();
         places.iter().any(|place| {
             !marks.is_condemned(&ObjectName::Pack(place.pack)) && !absent.contains(&place.pack)

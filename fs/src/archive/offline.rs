@@ -47,10 +47,19 @@ fn save(home: &Home, file: &str, name: &ObjectName, object: &[u8]) -> Result<(),
 }
 
 fn load(home: &Home, file: &str) -> Result<Option<(ObjectName, Vec<u8>)>, HomeError> {
-    let Some(bytes) = home.load_state(file)? else { return Ok(None) };
-    let split = bytes.iter().position(|byte| *byte == b'\n').map(|end| bytes.split_at(end));
-    let Some((name, object)) = split else { return Ok(None) };
-    let name = std::str::from_utf8(name).ok().and_then(|name| name.parse::<ObjectName>().ok());
+    let Some(bytes) = home.load_state(file)? else {
+        return Ok(None);
+    };
+    let split = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map(|end| bytes.split_at(end));
+    let Some((name, object)) = split else {
+        return Ok(None);
+    };
+    let name = std::str::from_utf8(name)
+        .ok()
+        .and_then(|name| name.parse::<ObjectName>().ok());
     Ok(name.map(|name| (name, object[1..].to_vec())))
 }
 
@@ -58,7 +67,10 @@ fn load(home: &Home, file: &str) -> Result<Option<(ObjectName, Vec<u8>)>, HomeEr
 pub(super) fn keep_keyring(home: &Home, newest: &Newest) {
     if let [object] = newest.objects.as_slice() {
         let digest = holdfast_crypto::Digest::of(object);
-        let name = ObjectName::Keyring { version: newest.version, digest };
+        let name = ObjectName::Keyring {
+            version: newest.version,
+            digest,
+        };
         if let Err(error) = save(home, KEYRING, &name, object) {
             tracing::warn!(%error, "the keyring could not be kept for when the store is away");
         }
@@ -68,9 +80,10 @@ pub(super) fn keep_keyring(home: &Home, newest: &Newest) {
 /// The keyring that was kept.
 pub(super) fn kept_keyring(home: &Home) -> Result<Option<Newest>, HomeError> {
     Ok(match load(home, KEYRING)? {
-        Some((ObjectName::Keyring { version, .. }, object)) => {
-            Some(Newest { version, objects: vec![object.into()] })
-        }
+        Some((ObjectName::Keyring { version, .. }, object)) => Some(Newest {
+            version,
+            objects: vec![object.into()],
+        }),
         _ => None,
     })
 }
@@ -95,11 +108,11 @@ impl Archive {
     /// Takes the newest commit from this computer.
     pub(super) fn start_without_store(&self) -> Result<(), ArchiveError> {
         self.offline.store(true, Ordering::Release);
-        if let Some((object, bytes)) = load(&self.home, HEAD)? {
-            if let Ok(name) = CommitName::try_from(object) {
-                let commit = self.open_commit(&name, &bytes)?;
-                self.take_head(name, commit);
-            }
+        let kept = load(&self.home, HEAD)?;
+        let kept = kept.and_then(|(name, bytes)| Some((CommitName::try_from(name).ok()?, bytes)));
+        if let Some((name, bytes)) = kept {
+            let commit = self.open_commit(&name, &bytes)?;
+            self.take_head(name, commit);
         }
         Ok(())
     }
@@ -137,7 +150,9 @@ impl Archive {
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(PAUSE).await;
-                let Some(archive) = archive.upgrade() else { return };
+                let Some(archive) = archive.upgrade() else {
+                    return;
+                };
                 let attempt = runtime.spawn_blocking(move || {
                     let until = Instant::now() + PATIENCE;
                     crate::blocking::with_deadline(until, || archive.catch_up())

@@ -8,8 +8,8 @@
 use super::keyrings::{self, Newest, Opened};
 use super::*;
 use crate::format::keyring::CHUNKER_FASTCDC;
-use crate::read_path::Caches;
 use crate::format::{EpochSecret, Time};
+use crate::read_path::Caches;
 use holdfast_backend::store;
 use holdfast_crypto::ArchiveSecret;
 use zeroize::Zeroizing;
@@ -55,9 +55,19 @@ impl Archive {
         home.save_keys(&keys)?;
         let object = keyring.to_object(&slot, &keys.user_key.keyring_key());
         wait_for(&runtime, None, store.put_new(&object)).expect("there is no deadline")?;
-        offline::keep_keyring(home, &Newest { version: 1, objects: vec![object.bytes().clone()] });
+        offline::keep_keyring(
+            home,
+            &Newest {
+                version: 1,
+                objects: vec![object.bytes().clone()],
+            },
+        );
         home.save_settings(&settings)?;
-        let opened = Opened { keyring, recovery_slot: slot, merged: false };
+        let opened = Opened {
+            keyring,
+            recovery_slot: slot,
+            merged: false,
+        };
         let archive = Self::assemble(store, home, settings, keys, opened, Access::Write(lock))?;
         Ok((archive, code))
     }
@@ -111,11 +121,14 @@ impl Archive {
         let lock = home.lock()?;
         let runtime = runtime::handle();
         let location = store.location();
-        let newest = wait_for(&runtime, None, keyrings::load_newest(&*store)).expect("there is no deadline")?;
+        let newest = wait_for(&runtime, None, keyrings::load_newest(&*store))
+            .expect("there is no deadline")?;
         let user_key = keyrings::recover_user_key(&newest, code, &location)?;
         let key = user_key.keyring_key();
         let before = keyrings::open(&newest, &key, &location)?;
-        let from = from.map(|name| find_device(&before.keyring, name)).transpose()?;
+        let from = from
+            .map(|name| find_device(&before.keyring, name))
+            .transpose()?;
         let keys = DeviceKeys::generate(user_key);
         let opened = store_keyring(&store, home, &key, before, |mut keyring| {
             if keyring.device(keys.device).is_none() {
@@ -141,9 +154,12 @@ impl Archive {
     ) -> Result<Vec<DeviceRecord>, ArchiveError> {
         let runtime = runtime::handle();
         let location = store.location();
-        let newest = wait_for(&runtime, None, keyrings::load_newest(&**store)).expect("there is no deadline")?;
+        let newest = wait_for(&runtime, None, keyrings::load_newest(&**store))
+            .expect("there is no deadline")?;
         let user_key = keyrings::recover_user_key(&newest, code, &location)?;
-        Ok(keyrings::open(&newest, &user_key.keyring_key(), &location)?.keyring.devices)
+        Ok(keyrings::open(&newest, &user_key.keyring_key(), &location)?
+            .keyring
+            .devices)
     }
 
     fn assemble(
@@ -156,7 +172,9 @@ impl Archive {
     ) -> Result<Arc<Archive>, ArchiveError> {
         let keyring = opened.keyring;
         let device = keys.device;
-        let record = keyring.device(device).ok_or(ArchiveError::UnknownDevice { device })?;
+        let record = keyring
+            .device(device)
+            .ok_or(ArchiveError::UnknownDevice { device })?;
         let writes = matches!(access, Access::Write(_));
         if writes && record.last_sequence.is_some() {
             return Err(ArchiveError::ShutOut { device });
@@ -164,7 +182,11 @@ impl Archive {
         let mut seen = Seen::load(home)?;
         if writes && keyring.version < seen.keyring {
             let (seen, found) = (seen.keyring, keyring.version);
-            return Err(ArchiveError::RolledBack { what: "keyring version", seen, found });
+            return Err(ArchiveError::RolledBack {
+                what: "keyring version",
+                seen,
+                found,
+            });
         }
         seen.keyring = seen.keyring.max(keyring.version);
         let slot = home.claim_cache()?;
@@ -192,7 +214,12 @@ impl Archive {
             Arc::clone(&session_keys),
             Arc::clone(&places),
             Arc::clone(&packer),
-            Caches::open(&slot.chunks_dir(), memory, settings.cache_bytes(), settings.is_remote()),
+            Caches::open(
+                &slot.chunks_dir(),
+                memory,
+                settings.cache_bytes(),
+                settings.is_remote(),
+            ),
         ));
         let lock = match access {
             Access::Read => None,
@@ -231,7 +258,9 @@ impl Archive {
             Ok(()) => {}
             // A long listing is not a store that is away: only one that was up to date before can
             // be used without it.
-            Err(error) if offline::is_away(&error) && archive.home.load_state("head")?.is_some() => {
+            Err(error)
+                if offline::is_away(&error) && archive.home.load_state("head")?.is_some() =>
+            {
                 tracing::warn!(%error, "the store is away; it is tried again");
                 archive.start_without_store()?;
                 archive.catch_up_later();
@@ -283,7 +312,8 @@ pub fn open_store(settings: &Settings) -> Result<Arc<dyn ObjectStore>, ArchiveEr
     let runtime = runtime::handle();
     let config = settings.store_config()?;
     let options = settings.open_options();
-    let opened = wait_for(&runtime, None, store::open_with(&config, &options)).expect("there is no deadline")?;
+    let opened = wait_for(&runtime, None, store::open_with(&config, &options))
+        .expect("there is no deadline")?;
     Ok(opened.store)
 }
 
@@ -304,16 +334,24 @@ fn store_keyring(
         }
         let object = keyring.to_object(&opened.recovery_slot, key);
         wait_for(&runtime, None, store.put_new(&object)).expect("there is no deadline")?;
-        let newest = wait_for(&runtime, None, keyrings::load_newest(&**store)).expect("there is no deadline")?;
+        let newest = wait_for(&runtime, None, keyrings::load_newest(&**store))
+            .expect("there is no deadline")?;
         let version = keyring.version;
         opened = keyrings::open(&newest, key, &location)?;
-        if !opened.merged && opened.keyring.version >= version && opened.keyring.devices == keyring.devices {
+        if !opened.merged
+            && opened.keyring.version >= version
+            && opened.keyring.devices == keyring.devices
+        {
             offline::keep_keyring(home, &newest);
             return Ok(opened);
         }
         if !opened.merged && opened.keyring.version < version {
             // A stale listing: what was stored is there, and is what counts.
-            return Ok(Opened { keyring, recovery_slot: opened.recovery_slot, merged: false });
+            return Ok(Opened {
+                keyring,
+                recovery_slot: opened.recovery_slot,
+                merged: false,
+            });
         }
     }
     Err(ArchiveError::TimedOut)
@@ -327,7 +365,10 @@ fn record(keys: &DeviceKeys, number: u16, name: String) -> DeviceRecord {
         key: keys.signing_key.verifying_key().to_bytes(),
         first_sequence: 1,
         last_sequence: None,
-        added: Time { seconds: known::now_seconds(), nanos: 0 },
+        added: Time {
+            seconds: known::now_seconds(),
+            nanos: 0,
+        },
     }
 }
 
@@ -335,13 +376,25 @@ fn check_name(name: &str) -> Result<(), ArchiveError> {
     if crate::format::entry::is_entry_name(name.as_bytes()) {
         return Ok(());
     }
-    Err(ArchiveError::BadName { name: name.to_owned() })
+    Err(ArchiveError::BadName {
+        name: name.to_owned(),
+    })
 }
 
 fn find_device(keyring: &Keyring, name: &str) -> Result<DeviceId, ArchiveError> {
-    let found = keyring.devices.iter().find(|device| device.name == name || device.id.to_string() == name);
+    let found = keyring
+        .devices
+        .iter()
+        .find(|device| device.name == name || device.id.to_string() == name);
     found.map(|device| device.id).ok_or_else(|| {
-        let known: Vec<&str> = keyring.devices.iter().map(|device| device.name.as_str()).collect();
-        ArchiveError::NoSuchDevice { name: name.to_owned(), known: known.join(", ") }
+        let known: Vec<&str> = keyring
+            .devices
+            .iter()
+            .map(|device| device.name.as_str())
+            .collect();
+        ArchiveError::NoSuchDevice {
+            name: name.to_owned(),
+            known: known.join(", "),
+        }
     })
 }

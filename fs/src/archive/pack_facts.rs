@@ -16,8 +16,17 @@ use crate::packer::PackedChunks;
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    Pack { pack: Digest, size: u64, chunks: u32, holds_trees: bool, keys: Vec<Digest> },
-    Object { object: Digest, packs: Vec<Digest> },
+    Pack {
+        pack: Digest,
+        size: u64,
+        chunks: u32,
+        holds_trees: bool,
+        keys: Vec<Digest>,
+    },
+    Object {
+        object: Digest,
+        packs: Vec<Digest>,
+    },
     DropPack(Digest),
     DropObject(Digest),
 }
@@ -34,7 +43,12 @@ const DROP_OBJECT: u8 = 4;
 impl FactsFile {
     /// Opens the file, or makes it, and reads what is whole.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Record>)> {
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut records = Vec::new();
@@ -51,7 +65,12 @@ impl FactsFile {
 
     /// An empty one.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
         Ok(Self { file })
     }
 
@@ -77,7 +96,13 @@ impl Record {
     fn encode(&self) -> Vec<u8> {
         let names = |names: &[Digest]| names.iter().flat_map(|name| name.0).collect::<Vec<u8>>();
         match self {
-            Record::Pack { pack, size, chunks, holds_trees, keys } => [
+            Record::Pack {
+                pack,
+                size,
+                chunks,
+                holds_trees,
+                keys,
+            } => [
                 &[PACK],
                 &pack.0[..],
                 &size.to_le_bytes(),
@@ -109,7 +134,10 @@ impl Record {
                     keys: digests(rest)?,
                 })
             }
-            OBJECT => Some(Record::Object { object: digest, packs: digests(rest)? }),
+            OBJECT => Some(Record::Object {
+                object: digest,
+                packs: digests(rest)?,
+            }),
             DROP_PACK if rest.is_empty() => Some(Record::DropPack(digest)),
             DROP_OBJECT if rest.is_empty() => Some(Record::DropObject(digest)),
             _ => None,
@@ -119,7 +147,8 @@ impl Record {
 
 fn digests(bytes: &[u8]) -> Option<Vec<Digest>> {
     let (digests, rest) = bytes.as_chunks::<32>();
-    rest.is_empty().then(|| digests.iter().copied().map(Digest).collect())
+    rest.is_empty()
+        .then(|| digests.iter().copied().map(Digest).collect())
 }
 
 fn take_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
@@ -140,19 +169,35 @@ mod tests {
         let path = folder.path().join("packs");
         let digest = |n| Digest([n; 32]);
         let records = [
-            Record::Pack { pack: digest(1), size: 5, chunks: 9, holds_trees: true, keys: vec![digest(7), digest(8)] },
-            Record::Object { object: digest(2), packs: vec![digest(1)] },
+            Record::Pack {
+                pack: digest(1),
+                size: 5,
+                chunks: 9,
+                holds_trees: true,
+                keys: vec![digest(7), digest(8)],
+            },
+            Record::Object {
+                object: digest(2),
+                packs: vec![digest(1)],
+            },
             Record::DropObject(digest(2)),
             Record::DropPack(digest(1)),
         ];
         let (mut file, read) = FactsFile::open(&path).unwrap();
         assert!(read.is_empty());
-        records.iter().for_each(|record| file.append(record).unwrap());
+        records
+            .iter()
+            .for_each(|record| file.append(record).unwrap());
         drop(file);
         assert_eq!(FactsFile::open(&path).unwrap().1, records);
 
         let length = std::fs::metadata(&path).unwrap().len();
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 3).unwrap();
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(length - 3)
+            .unwrap();
         let (mut file, read) = FactsFile::open(&path).unwrap();
         assert_eq!(read, records[..3]);
         file.append(&records[3]).unwrap();

@@ -58,23 +58,37 @@ impl Places {
     pub(crate) fn open(slot: &CacheSlot) -> Result<Self, IndexError> {
         let folder = slot.index_dir();
         if let Err(error) = std::fs::create_dir_all(&folder) {
-            return Err(IndexError::Io { operation: "make the folder", path: folder, source: error });
+            return Err(IndexError::Io {
+                operation: "make the folder",
+                path: folder,
+                source: error,
+            });
         }
         let facts = slot.file("packs");
-        let io = |source| IndexError::Io { operation: "open", path: facts.clone(), source };
+        let io = |source| IndexError::Io {
+            operation: "open",
+            path: facts.clone(),
+            source,
+        };
         let opened = Index::open(&folder);
         if let Ok(index) = opened {
             let (file, records) = FactsFile::open(&facts).map_err(io)?;
             let mut state = State::new(file);
             records.into_iter().for_each(|record| state.apply(record));
             if state.agrees_with(&index) {
-                return Ok(Self { index, state: RwLock::new(state) });
+                return Ok(Self {
+                    index,
+                    state: RwLock::new(state),
+                });
             }
             tracing::info!("the local index is incomplete and is built anew");
         }
         let index = Index::create_empty(&folder)?;
         let file = FactsFile::create(&facts).map_err(io)?;
-        Ok(Self { index, state: RwLock::new(State::new(file)) })
+        Ok(Self {
+            index,
+            state: RwLock::new(State::new(file)),
+        })
     }
 
     /// Every copy of a chunk.
@@ -87,7 +101,8 @@ impl Places {
         if self.state.read().packs.contains_key(&pack.pack) {
             return Ok(());
         }
-        self.index.add(IndexSource::Local(pack.pack), entries_of(pack))?;
+        self.index
+            .add(IndexSource::Local(pack.pack), entries_of(pack))?;
         let mut state = self.state.write();
         state.record(Record::pack(pack));
         if state.recent_chunks + pack.chunks.len() <= MOST_RECENT_CHUNKS {
@@ -98,13 +113,21 @@ impl Places {
     }
 
     /// Takes in an index object.
-    pub(crate) fn add_object(&self, object: Digest, packs: &[PackedChunks]) -> Result<(), IndexError> {
+    pub(crate) fn add_object(
+        &self,
+        object: Digest,
+        packs: &[PackedChunks],
+    ) -> Result<(), IndexError> {
         let new: Vec<&PackedChunks> = {
             let state = self.state.read();
-            packs.iter().filter(|pack| !state.packs.contains_key(&pack.pack)).collect()
+            packs
+                .iter()
+                .filter(|pack| !state.packs.contains_key(&pack.pack))
+                .collect()
         };
         if new.is_empty() {
-            self.index.cover(object, &packs.iter().map(|pack| pack.pack).collect())?;
+            self.index
+                .cover(object, &packs.iter().map(|pack| pack.pack).collect())?;
         } else {
             let entries = new.iter().flat_map(|pack| entries_of(pack)).collect();
             self.index.add(IndexSource::Object(object), entries)?;
@@ -113,7 +136,10 @@ impl Places {
         for pack in new {
             state.record(Record::pack(pack));
         }
-        state.record(Record::Object { object, packs: packs.iter().map(|pack| pack.pack).collect() });
+        state.record(Record::Object {
+            object,
+            packs: packs.iter().map(|pack| pack.pack).collect(),
+        });
         for pack in packs {
             if let Some(recent) = state.recent.remove(&pack.pack) {
                 state.recent_chunks -= recent.chunks.len();
@@ -149,7 +175,14 @@ impl Places {
                     found.insert(*pack, recent.clone());
                 } else if let Some(facts) = state.packs.get(pack) {
                     left.insert(*pack);
-                    found.insert(*pack, PackedChunks { pack: *pack, size: facts.size, chunks: Vec::new() });
+                    found.insert(
+                        *pack,
+                        PackedChunks {
+                            pack: *pack,
+                            size: facts.size,
+                            chunks: Vec::new(),
+                        },
+                    );
                 }
             }
         }
@@ -162,7 +195,8 @@ impl Places {
         }
         let mut packs: Vec<PackedChunks> = found.into_values().collect();
         for pack in &mut packs {
-            pack.chunks.sort_unstable_by_key(|chunk| (chunk.offset, chunk.id, chunk.kind));
+            pack.chunks
+                .sort_unstable_by_key(|chunk| (chunk.offset, chunk.id, chunk.kind));
             pack.chunks.dedup();
         }
         Ok(packs)
@@ -185,7 +219,9 @@ impl Places {
         }
         self.index.drop_packs(&packs.iter().copied().collect())?;
         let mut state = self.state.write();
-        packs.iter().for_each(|pack| state.record(Record::DropPack(*pack)));
+        packs
+            .iter()
+            .for_each(|pack| state.record(Record::DropPack(*pack)));
         Ok(())
     }
 
@@ -196,7 +232,9 @@ impl Places {
         }
         self.index.forget_objects(objects)?;
         let mut state = self.state.write();
-        objects.iter().for_each(|object| state.record(Record::DropObject(*object)));
+        objects
+            .iter()
+            .for_each(|object| state.record(Record::DropObject(*object)));
         Ok(())
     }
 }
@@ -223,7 +261,13 @@ impl State {
 
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Pack { pack, size, chunks, holds_trees, keys } => {
+            Record::Pack {
+                pack,
+                size,
+                chunks,
+                holds_trees,
+                keys,
+            } => {
                 let keys: Arc<[Digest]> = keys.into();
                 // Most packs have the same keys: one copy of each set.
                 let keys = match self.key_sets.get(&keys) {
@@ -233,7 +277,13 @@ impl State {
                         keys
                     }
                 };
-                let facts = PackFacts { size, chunks, keys, holds_trees, objects: BTreeSet::new() };
+                let facts = PackFacts {
+                    size,
+                    chunks,
+                    keys,
+                    holds_trees,
+                    objects: BTreeSet::new(),
+                };
                 self.packs.entry(pack).or_insert(facts);
             }
             Record::Object { object, packs } => {
@@ -297,5 +347,7 @@ fn packed(entry: &IndexEntry) -> PackedChunk {
 
 /// Whether a pack is one of trees and lists; the packer never mixes them with data.
 pub(super) fn holds_trees(pack: &PackedChunks) -> bool {
-    pack.chunks.first().is_some_and(|chunk| chunk.kind != ChunkKind::Data)
+    pack.chunks
+        .first()
+        .is_some_and(|chunk| chunk.kind != ChunkKind::Data)
 }

@@ -27,7 +27,11 @@ pub fn handle() -> Handle {
 }
 
 /// Waits for `work`; `None` when the deadline passes first.
-pub fn wait_for<T>(runtime: &Handle, deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+pub fn wait_for<T>(
+    runtime: &Handle,
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     runtime.block_on(async {
         match deadline {
             None => Some(work.await),

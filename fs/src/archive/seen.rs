@@ -33,7 +33,11 @@ impl Seen {
     }
 
     /// Takes a sequence in; says the highest one if this one is lower.
-    pub(crate) fn sequence(&mut self, device: holdfast_crypto::DeviceId, sequence: u64) -> Result<(), u64> {
+    pub(crate) fn sequence(
+        &mut self,
+        device: holdfast_crypto::DeviceId,
+        sequence: u64,
+    ) -> Result<(), u64> {
         let highest = self.commits.entry(device.to_string()).or_default();
         if sequence < *highest {
             return Err(*highest);

@@ -76,7 +76,10 @@ impl SessionKeys {
     pub(crate) fn current(&self, is_condemned: impl Fn(&Digest) -> bool) -> Session {
         let mut current = self.current.lock();
         let used_up = self.encrypted_bytes.load(Ordering::Relaxed) >= BYTES_PER_KEY;
-        if let Some(session) = current.as_ref().filter(|session| !used_up && !is_condemned(&session.digest)) {
+        if let Some(session) = current
+            .as_ref()
+            .filter(|session| !used_up && !is_condemned(&session.digest))
+        {
             return session.clone();
         }
         let session = self.make();
@@ -94,7 +97,11 @@ impl SessionKeys {
         self.opened.write().insert(digest, Arc::clone(&key));
         self.unstored.lock().insert(digest, object.clone());
         self.keep_on_disk(&digest, object.bytes());
-        Session { key, digest, object }
+        Session {
+            key,
+            digest,
+            object,
+        }
     }
 
     pub(crate) fn count(&self, bytes: u64) {
@@ -118,13 +125,18 @@ impl SessionKeys {
     }
 
     fn unwrap(&self, epoch: u32, wrapped: &[u8]) -> Result<SessionKey, SessionKeyError> {
-        let keys = self.keychain.epoch(epoch).ok_or(SessionKeyError::UnknownEpoch { epoch })?;
+        let keys = self
+            .keychain
+            .epoch(epoch)
+            .ok_or(SessionKeyError::UnknownEpoch { epoch })?;
         Ok(keys.archive.unwrap(epoch, wrapped)?)
     }
 
     pub(crate) fn unstored(&self, keys: &[Digest]) -> Vec<Object> {
         let unstored = self.unstored.lock();
-        keys.iter().filter_map(|key| unstored.get(key).cloned()).collect()
+        keys.iter()
+            .filter_map(|key| unstored.get(key).cloned())
+            .collect()
     }
 
     pub(crate) fn stored(&self, keys: &[Digest]) {
@@ -145,7 +157,11 @@ impl SessionKeys {
     }
 
     /// Opens a key object that was fetched, and keeps it, wrapped, on this computer.
-    pub(crate) fn take(&self, digest: &Digest, object: &Bytes) -> Result<Arc<SessionKey>, SessionKeyError> {
+    pub(crate) fn take(
+        &self,
+        digest: &Digest,
+        object: &Bytes,
+    ) -> Result<Arc<SessionKey>, SessionKeyError> {
         let key = self.open(digest, object)?;
         self.keep_on_disk(digest, object);
         Ok(key)

@@ -20,18 +20,24 @@ impl Archive {
     /// packs that only older refs name. An object that does not open is reported and passed over.
     pub fn sync_index(&self) -> Result<usize, ArchiveError> {
         let names = self.names(Folder::Index)?;
-        let new: Vec<ObjectName> =
-            names.into_iter().filter(|name| !self.places.has_object(&name.digest())).collect();
+        let new: Vec<ObjectName> = names
+            .into_iter()
+            .filter(|name| !self.places.has_object(&name.digest()))
+            .collect();
         let store = &self.store;
         let load = |name: ObjectName| async move { (name, store.get(&name).await) };
         let mut loads = stream::iter(new).map(load).buffer_unordered(LOADS_AT_ONCE);
         let mut taken = 0;
         // One at a time is opened, so that memory holds a few of them only.
         while let Some((name, loaded)) = self.ask(async { Ok(loads.next().await) })? {
-            let taking = loaded.map_err(ArchiveError::Store).and_then(|bytes| self.take_index(&name, &bytes));
+            let taking = loaded
+                .map_err(ArchiveError::Store)
+                .and_then(|bytes| self.take_index(&name, &bytes));
             match taking {
                 Ok(()) => taken += 1,
-                Err(ArchiveError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(ArchiveError::Store(error)) if !error.is_not_found() => {
+                    return Err(error.into());
+                }
                 Err(error @ ArchiveError::Index(_)) => return Err(error),
                 Err(error) => tracing::error!(%error, "an index object is passed over"),
             }
@@ -41,19 +47,31 @@ impl Archive {
 
     fn take_index(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), ArchiveError> {
         let bad = |why: String| ArchiveError::BadIndex { name: *name, why };
-        let (header, _) = Header::parse(ObjectKind::Index, bytes).map_err(|error| bad(error.to_string()))?;
-        let keys = self.keychain.epoch(header.epoch).ok_or_else(|| bad("its epoch is unknown".into()))?;
-        let body = IndexBody::from_object(bytes, &keys.index).map_err(|error| bad(error.to_string()))?;
+        let (header, _) =
+            Header::parse(ObjectKind::Index, bytes).map_err(|error| bad(error.to_string()))?;
+        let keys = self
+            .keychain
+            .epoch(header.epoch)
+            .ok_or_else(|| bad("its epoch is unknown".into()))?;
+        let body =
+            IndexBody::from_object(bytes, &keys.index).map_err(|error| bad(error.to_string()))?;
         Ok(self.places.add_object(name.digest(), &split(&body))?)
     }
 
     /// Finds the packs that the index knows and the store does not list. They never satisfy
     /// deduplication; loading still tries them, since a listing may be stale.
     pub fn find_absent_packs(&self) -> Result<usize, ArchiveError> {
-        let there: BTreeSet<Digest> =
-            self.names(Folder::Packs)?.into_iter().map(|name| name.digest()).collect();
-        let absent: BTreeSet<Digest> =
-            self.places.packs().into_iter().filter(|pack| !there.contains(pack)).collect();
+        let there: BTreeSet<Digest> = self
+            .names(Folder::Packs)?
+            .into_iter()
+            .map(|name| name.digest())
+            .collect();
+        let absent: BTreeSet<Digest> = self
+            .places
+            .packs()
+            .into_iter()
+            .filter(|pack| !there.contains(pack))
+            .collect();
         let count = absent.len();
         *self.absent_packs.write() = absent;
         Ok(count)

@@ -5,11 +5,11 @@ use holdfast_backend::store::{Fault, FaultRates, MemoryStore, Record};
 
 use super::*;
 use crate::format::node::HashedEntry;
-use crate::format::{
-    Attributes, Body, CommitKind, Entry, FileKind, Inode, ListRef, Piece, Target, Time, Totals, TreeRef,
-    Xattrs,
-};
 use crate::format::node::TreeNode;
+use crate::format::{
+    Attributes, Body, CommitKind, Entry, FileKind, Inode, ListRef, Piece, Target, Time, Totals,
+    TreeRef, Xattrs,
+};
 use crate::store_commit::{CommitDraft, CommitOutcome};
 
 /// A computer: a home folder and the store that it uses.
@@ -23,7 +23,11 @@ impl Computer {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::at(&folder.path().join("home"));
-        Self { _folder: folder, home, store }
+        Self {
+            _folder: folder,
+            home,
+            store,
+        }
     }
 
     pub(crate) fn create(&self) -> (Arc<Archive>, RecoveryCode) {
@@ -35,8 +39,19 @@ impl Computer {
         Archive::open_on(Arc::clone(&self.store), &self.home, settings(), access)
     }
 
-    pub(crate) fn recover(&self, code: &RecoveryCode, from: Option<&str>) -> Result<Arc<Archive>, ArchiveError> {
-        Archive::recover(Arc::clone(&self.store), &self.home, settings(), code, "laptop", from)
+    pub(crate) fn recover(
+        &self,
+        code: &RecoveryCode,
+        from: Option<&str>,
+    ) -> Result<Arc<Archive>, ArchiveError> {
+        Archive::recover(
+            Arc::clone(&self.store),
+            &self.home,
+            settings(),
+            code,
+            "laptop",
+            from,
+        )
     }
 }
 
@@ -49,7 +64,10 @@ pub(crate) fn memory() -> Arc<MemoryStore> {
 }
 
 fn attributes(kind: FileKind) -> Attributes {
-    let time = Time { seconds: 1_700_000_000, nanos: 5 };
+    let time = Time {
+        seconds: 1_700_000_000,
+        nanos: 5,
+    };
     let nobody: Arc<[u8]> = Arc::from(&b""[..]);
     Attributes {
         kind,
@@ -68,7 +86,12 @@ fn attributes(kind: FileKind) -> Attributes {
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A root folder with these files, one chunk each, its tree stored through the archive.
-pub(crate) fn draft(archive: &Archive, files: &Files, kind: CommitKind, label: Option<&str>) -> CommitDraft {
+pub(crate) fn draft(
+    archive: &Archive,
+    files: &Files,
+    kind: CommitKind,
+    label: Option<&str>,
+) -> CommitDraft {
     let mut items: Vec<HashedEntry> = Vec::new();
     for (number, (name, content)) in files.iter().enumerate() {
         let id = archive.store(ChunkKind::Data, content).unwrap();
@@ -80,16 +103,34 @@ pub(crate) fn draft(archive: &Archive, files: &Files, kind: CommitKind, label: O
             attributes: attributes(FileKind::Regular),
             xattrs: Arc::new(Xattrs::new()),
             fingerprint: 0,
-            body: Body::Regular { size, allocated: size, list },
+            body: Body::Regular {
+                size,
+                allocated: size,
+                list,
+            },
         };
-        let entry = Entry { name: name.as_bytes().to_vec(), target: Target::Inline(inode) };
-        items.push(HashedEntry { hash: archive.keychain().name_hash(name.as_bytes()), entry });
+        let entry = Entry {
+            name: name.as_bytes().to_vec(),
+            target: Target::Inline(inode),
+        };
+        items.push(HashedEntry {
+            hash: archive.keychain().name_hash(name.as_bytes()),
+            entry,
+        });
     }
     items.sort_by(|a, b| (a.hash, &a.entry.name).cmp(&(b.hash, &b.entry.name)));
-    let totals = items.iter().fold(Totals::default(), |sum, item| sum.plus(item.entry.totals()));
+    let totals = items
+        .iter()
+        .fold(Totals::default(), |sum, item| sum.plus(item.entry.totals()));
     let tree = (!items.is_empty()).then(|| {
-        let id = archive.store(ChunkKind::Tree, &TreeNode::Items(items).encode()).unwrap();
-        TreeRef { level: 0, id, totals }
+        let id = archive
+            .store(ChunkKind::Tree, &TreeNode::Items(items).encode())
+            .unwrap();
+        TreeRef {
+            level: 0,
+            id,
+            totals,
+        }
     });
     let root = Inode {
         file: 1,
@@ -99,7 +140,10 @@ pub(crate) fn draft(archive: &Archive, files: &Files, kind: CommitKind, label: O
         body: Body::Directory { tree },
     };
     CommitDraft {
-        time: Time { seconds: 1_700_000_100, nanos: 0 },
+        time: Time {
+            seconds: 1_700_000_100,
+            nanos: 0,
+        },
         kind,
         label: label.map(str::to_owned),
         root,
@@ -112,17 +156,29 @@ pub(crate) fn draft(archive: &Archive, files: &Files, kind: CommitKind, label: O
 /// Everything in a commit's root folder, read back.
 pub(crate) fn read_back(archive: &Archive, commit: &Commit) -> Files {
     let mut files = Files::new();
-    let Body::Directory { tree: Some(tree) } = &commit.root.body else { return files };
+    let Body::Directory { tree: Some(tree) } = &commit.root.body else {
+        return files;
+    };
     let bytes = archive.load(ChunkKind::Tree, &tree.id).unwrap();
     let TreeNode::<HashedEntry>::Items(items) = TreeNode::decode(&bytes).unwrap() else {
         panic!("one page")
     };
     for item in items {
-        let Target::Inline(inode) = &item.entry.target else { panic!("no links") };
-        let Body::Regular { list: ListRef::Inline(pieces), .. } = &inode.body else { panic!("a file") };
+        let Target::Inline(inode) = &item.entry.target else {
+            panic!("no links")
+        };
+        let Body::Regular {
+            list: ListRef::Inline(pieces),
+            ..
+        } = &inode.body
+        else {
+            panic!("a file")
+        };
         let mut content = Vec::new();
         for piece in pieces.iter() {
-            let Piece::Chunk { id, .. } = piece else { panic!("no holes") };
+            let Piece::Chunk { id, .. } = piece else {
+                panic!("no holes")
+            };
             content.extend_from_slice(&archive.load(ChunkKind::Data, id).unwrap());
         }
         files.insert(String::from_utf8(item.entry.name).unwrap(), content);
@@ -132,7 +188,9 @@ pub(crate) fn read_back(archive: &Archive, commit: &Commit) -> Files {
 
 pub(crate) fn files(count: usize, seed: u8) -> Files {
     let content = |n: usize| (0..3000).map(|i| (i * 7 + n * 13) as u8 ^ seed).collect();
-    (0..count).map(|n| (format!("file-{n}"), content(n))).collect()
+    (0..count)
+        .map(|n| (format!("file-{n}"), content(n)))
+        .collect()
 }
 
 pub(crate) fn commit(archive: &Archive, files: &Files) -> CommitOutcome {
@@ -191,21 +249,41 @@ fn a_store_that_holds_an_archive_is_refused() {
     Computer::new(store.clone()).create();
     let second = Computer::new(store);
     let made = Archive::create(second.store.clone(), &second.home, settings(), "x");
-    assert!(matches!(made.map(drop), Err(ArchiveError::AlreadyAnArchive { .. })));
+    assert!(matches!(
+        made.map(drop),
+        Err(ArchiveError::AlreadyAnArchive { .. })
+    ));
 }
 
 #[test]
 fn what_is_no_archive_and_what_is_another_one_is_told_apart() {
     let computer = Computer::new(memory());
     drop(computer.create());
-    let empty = Computer { _folder: tempfile::tempdir().unwrap(), home: computer.home.clone(), store: memory() };
-    assert!(matches!(empty.open().map(drop), Err(ArchiveError::NotAnArchive { .. })));
+    let empty = Computer {
+        _folder: tempfile::tempdir().unwrap(),
+        home: computer.home.clone(),
+        store: memory(),
+    };
+    assert!(matches!(
+        empty.open().map(drop),
+        Err(ArchiveError::NotAnArchive { .. })
+    ));
     let others = memory();
     let (_, code) = Computer::new(others.clone()).create();
-    let other = Computer { _folder: tempfile::tempdir().unwrap(), home: computer.home.clone(), store: others };
-    assert!(matches!(other.open().map(drop), Err(ArchiveError::WrongKey { .. })));
+    let other = Computer {
+        _folder: tempfile::tempdir().unwrap(),
+        home: computer.home.clone(),
+        store: others,
+    };
+    assert!(matches!(
+        other.open().map(drop),
+        Err(ArchiveError::WrongKey { .. })
+    ));
     let third = Computer::new(Arc::clone(&computer.store));
-    assert!(matches!(third.recover(&code, None).map(drop), Err(ArchiveError::WrongRecoveryCode { .. })));
+    assert!(matches!(
+        third.recover(&code, None).map(drop),
+        Err(ArchiveError::WrongRecoveryCode { .. })
+    ));
     assert!(!third.home.is_set_up());
 }
 
@@ -221,7 +299,10 @@ fn a_store_that_was_rolled_back_is_noticed() {
             runtime::handle().block_on(store.delete(&name)).unwrap();
         }
     }
-    assert!(matches!(computer.open().map(drop), Err(ArchiveError::RolledBack { .. })));
+    assert!(matches!(
+        computer.open().map(drop),
+        Err(ArchiveError::RolledBack { .. })
+    ));
 }
 
 #[test]
@@ -232,7 +313,10 @@ fn two_devices_that_join_at_once_are_both_in_the_keyring() {
     let one = Computer::new(store.clone());
     one.recover(&code, None).unwrap();
     // Another device read version 1 before `one` stored version 2.
-    let version_two = store.names().into_iter().rfind(|name| matches!(name, ObjectName::Keyring { version: 2, .. }));
+    let version_two = store
+        .names()
+        .into_iter()
+        .rfind(|name| matches!(name, ObjectName::Keyring { version: 2, .. }));
     let name = version_two.unwrap();
     let held = runtime::handle().block_on(store.get(&name)).unwrap();
     runtime::handle().block_on(store.delete(&name)).unwrap();
@@ -242,7 +326,11 @@ fn two_devices_that_join_at_once_are_both_in_the_keyring() {
     drop(archive);
     let archive = first.open().unwrap();
     assert_eq!(archive.devices().len(), 3);
-    let names: BTreeSet<String> = archive.devices().into_iter().map(|device| device.name).collect();
+    let names: BTreeSet<String> = archive
+        .devices()
+        .into_iter()
+        .map(|device| device.name)
+        .collect();
     assert_eq!(names.len(), 3);
     assert_eq!(archive.keyring.read().version, 3);
     assert!(one.open().is_ok() && two.open().is_ok());
@@ -271,10 +359,23 @@ fn prefetched_chunks_come_in_long_ranges() {
     let (archive, _) = computer.create();
     let content = |n: u32| -> Vec<u8> {
         let mut state = n.wrapping_mul(2_654_435_761) | 1;
-        (0..700_000).map(|_| { state ^= state << 13; state ^= state >> 17; state ^= state << 5; state as u8 }).collect()
+        (0..700_000)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                state as u8
+            })
+            .collect()
     };
-    let ids: Vec<(ChunkKind, ChunkId)> =
-        (0..8).map(|n| (ChunkKind::Data, archive.store(ChunkKind::Data, &content(n)).unwrap())).collect();
+    let ids: Vec<(ChunkKind, ChunkId)> = (0..8)
+        .map(|n| {
+            (
+                ChunkKind::Data,
+                archive.store(ChunkKind::Data, &content(n)).unwrap(),
+            )
+        })
+        .collect();
     archive.flush(None).unwrap();
     store.reset();
     archive.prefetch(&ids);
@@ -282,7 +383,11 @@ fn prefetched_chunks_come_in_long_ranges() {
     for (n, (kind, id)) in ids.iter().enumerate() {
         assert_eq!(archive.load(*kind, id).unwrap(), content(n as u32));
     }
-    assert!(store.snapshot().requests() <= 4, "{:?}", store.snapshot().requests());
+    assert!(
+        store.snapshot().requests() <= 4,
+        "{:?}",
+        store.snapshot().requests()
+    );
 }
 
 #[test]
@@ -295,7 +400,9 @@ fn a_thread_that_may_not_wait_is_told_so() {
     assert!(matches!(found, Err(LoadError::WouldBlock)));
     assert_eq!(archive.load(ChunkKind::Data, &id).unwrap().len(), 5000);
     assert!(crate::blocking::without_waiting(|| archive.load(ChunkKind::Data, &id)).is_ok());
-    let unknown = archive.keychain().chunk_id(ChunkKind::Data, b"never stored");
+    let unknown = archive
+        .keychain()
+        .chunk_id(ChunkKind::Data, b"never stored");
     let found = crate::blocking::without_waiting(|| archive.load(ChunkKind::Data, &unknown));
     assert!(matches!(found, Err(LoadError::Missing { .. })));
 }
@@ -310,10 +417,16 @@ fn a_damaged_chunk_costs_itself_and_is_no_longer_known() {
     assert!(archive.known(&id));
     let pack = archive.locate(&id).unwrap()[0];
     let name = ObjectName::Pack(pack.pack);
-    let mut bytes = runtime::handle().block_on(store.get(&name)).unwrap().to_vec();
+    let mut bytes = runtime::handle()
+        .block_on(store.get(&name))
+        .unwrap()
+        .to_vec();
     bytes[pack.offset as usize + 30] ^= 1;
     store.corrupt(&name, bytes);
-    assert!(matches!(archive.load(ChunkKind::Data, &id), Err(LoadError::Damaged { .. })));
+    assert!(matches!(
+        archive.load(ChunkKind::Data, &id),
+        Err(LoadError::Damaged { .. })
+    ));
     assert!(!archive.known(&id));
     assert_eq!(archive.store(ChunkKind::Data, &[9; 5000]).unwrap(), id);
     archive.flush(None).unwrap();
@@ -337,12 +450,18 @@ fn nothing_but_opaque_bytes_reaches_the_store() {
     let store = memory();
     let computer = Computer::new(store.clone());
     let (archive, _) = computer.create();
-    let files = Files::from([("a-very-telling-name".to_owned(), b"a very telling content".repeat(50))]);
+    let files = Files::from([(
+        "a-very-telling-name".to_owned(),
+        b"a very telling content".repeat(50),
+    )]);
     commit(&archive, &files);
     for name in store.names() {
         let bytes = runtime::handle().block_on(store.get(&name)).unwrap();
         for secret in [&b"telling"[..], b"laptop"] {
-            assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{name}");
+            assert!(
+                !bytes.windows(secret.len()).any(|part| part == secret),
+                "{name}"
+            );
         }
     }
 }
@@ -359,7 +478,11 @@ fn a_store_with_many_faults_loses_nothing() {
     let computer = Computer::new(inner.clone());
     drop(computer.create());
     let store: Arc<dyn ObjectStore> = Arc::new(holdfast_backend::store::Retry::new(faulty, policy));
-    let through = Computer { _folder: tempfile::tempdir().unwrap(), home: computer.home.clone(), store };
+    let through = Computer {
+        _folder: tempfile::tempdir().unwrap(),
+        home: computer.home.clone(),
+        store,
+    };
     let mut last = None;
     for seed in 0..5 {
         let archive = match through.open() {
@@ -377,7 +500,9 @@ fn a_store_with_many_faults_loses_nothing() {
         drop(archive);
     }
     let archive = computer.open().unwrap();
-    let listed = runtime::handle().block_on(inner.list(Folder::Commits(None))).unwrap();
+    let listed = runtime::handle()
+        .block_on(inner.list(Folder::Commits(None)))
+        .unwrap();
     assert!(!listed.is_empty());
     if let (Some(files), Some((_, commit))) = (last, archive.head()) {
         assert_eq!(read_back(&archive, &commit), files);
@@ -386,7 +511,10 @@ fn a_store_with_many_faults_loses_nothing() {
 
 /// A store that can be away.
 fn away() -> (Arc<Fault<MemoryStore>>, Computer) {
-    let rates = FaultRates { server_error: 1.0, ..FaultRates::NONE };
+    let rates = FaultRates {
+        server_error: 1.0,
+        ..FaultRates::NONE
+    };
     let store = Arc::new(Fault::new(memory(), 3, rates));
     store.heal();
     (store.clone(), Computer::new(store))
@@ -398,13 +526,17 @@ fn an_archive_opens_while_the_store_is_away_and_catches_up() {
     let (archive, _) = computer.create();
     let stored = files(5, 1);
     commit(&archive, &stored);
-    let id = archive.keychain().chunk_id(ChunkKind::Data, &stored["file-0"]);
+    let id = archive
+        .keychain()
+        .chunk_id(ChunkKind::Data, &stored["file-0"]);
     drop(archive);
     store.resume();
     let archive = computer.open().unwrap();
     assert!(archive.is_offline());
     let (_, head) = archive.head().unwrap();
-    let Body::Directory { tree: Some(tree) } = &head.root.body else { panic!("a tree") };
+    let Body::Directory { tree: Some(tree) } = &head.root.body else {
+        panic!("a tree")
+    };
     // Trees are on this computer's disk, so that folders can be listed.
     assert!(archive.load(ChunkKind::Tree, &tree.id).is_ok());
     // Nothing is relied on without marks.
@@ -458,6 +590,12 @@ fn a_local_index_that_is_damaged_or_incomplete_is_built_anew() {
         let archive = computer.open().unwrap();
         let (_, head) = archive.head().unwrap();
         assert_eq!(read_back(&archive, &head), stored, "{damage}");
-        assert!(archive.known(&archive.keychain().chunk_id(ChunkKind::Data, &stored["file-3"])));
+        assert!(
+            archive.known(
+                &archive
+                    .keychain()
+                    .chunk_id(ChunkKind::Data, &stored["file-3"])
+            )
+        );
     }
 }

@@ -17,9 +17,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use holdfast_crypto::{
-    DeviceId, DeviceSigningKey, Digest, LogKey, UserKey, WRAPPED_LOG_KEY_BYTES,
-};
+use holdfast_crypto::{DeviceId, DeviceSigningKey, Digest, LogKey, UserKey, WRAPPED_LOG_KEY_BYTES};
 use zeroize::Zeroizing;
 
 use super::{HomeError, replace_file};
@@ -69,32 +67,49 @@ impl DeviceKeys {
 
     pub(super) fn load(path: &Path) -> Result<Self, HomeError> {
         let bytes = read_private(path)?;
-        parse(&bytes).map_err(|what| HomeError::BadKeyFile { path: path.to_owned(), what })
+        parse(&bytes).map_err(|what| HomeError::BadKeyFile {
+            path: path.to_owned(),
+            what,
+        })
     }
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, HomeError> {
-    let io = |source| HomeError::Io { act: "read", path: path.to_owned(), source };
+    let io = |source| HomeError::Io {
+        act: "read",
+        path: path.to_owned(),
+        source,
+    };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(HomeError::NotSetUp { path: path.to_owned() });
+            return Err(HomeError::NotSetUp {
+                path: path.to_owned(),
+            });
         }
         Err(source) => return Err(io(source)),
     };
     // Asked of the open file, so that it is the one that is read.
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(HomeError::KeyReadable { path: path.to_owned(), mode });
+        return Err(HomeError::KeyReadable {
+            path: path.to_owned(),
+            mode,
+        });
     }
     // Room for one byte more than a key file has, so that nothing is moved while it is read.
     let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES + 64));
-    file.by_ref().take(BODY_BYTES as u64 + 33).read_to_end(&mut bytes).map_err(io)?;
+    file.by_ref()
+        .take(BODY_BYTES as u64 + 33)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
     Ok(bytes)
 }
 
 fn parse(bytes: &[u8]) -> Result<DeviceKeys, &'static str> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or("its first line is not `holdfast key 1`")?;
+    let rest = bytes
+        .strip_prefix(MAGIC)
+        .ok_or("its first line is not `holdfast key 1`")?;
     if bytes.len() != BODY_BYTES + 32 {
         return Err("its length is wrong");
     }

@@ -76,7 +76,10 @@ pub struct SnapshotSettings {
 
 impl Default for SnapshotSettings {
     fn default() -> Self {
-        Self { automatic: true, interval_minutes: 15 }
+        Self {
+            automatic: true,
+            interval_minutes: 15,
+        }
     }
 }
 
@@ -199,7 +202,10 @@ impl Settings {
         settings.policy()?;
         let found = settings.limits.memory_mib;
         if found < LEAST_MEMORY_MIB {
-            return Err(SettingsError::TooLittleMemory { found, needed: LEAST_MEMORY_MIB });
+            return Err(SettingsError::TooLittleMemory {
+                found,
+                needed: LEAST_MEMORY_MIB,
+            });
         }
         Ok(settings)
     }
@@ -212,7 +218,13 @@ impl Settings {
     /// The store that is meant.
     pub fn store_config(&self) -> Result<StoreConfig, LocationError> {
         let config = parse_location(&self.store)?;
-        let S3Settings { endpoint, region, ca_file, path_style, profile } = self.s3.clone();
+        let S3Settings {
+            endpoint,
+            region,
+            ca_file,
+            path_style,
+            profile,
+        } = self.s3.clone();
         Ok(match config {
             StoreConfig::S3(bucket) => StoreConfig::S3(S3Config {
                 endpoint,
@@ -257,8 +269,16 @@ impl Settings {
 
     /// Which automatic snapshots stay.
     pub fn policy(&self) -> Result<Policy, SettingsError> {
-        let RetentionSettings { last, all_hours, hourly, daily, weekly, monthly, yearly, .. } =
-            &self.retention;
+        let RetentionSettings {
+            last,
+            all_hours,
+            hourly,
+            daily,
+            weekly,
+            monthly,
+            yearly,
+            ..
+        } = &self.retention;
         Ok(Policy {
             last: *last,
             all_within_seconds: i64::from(*all_hours) * 3600,

@@ -15,27 +15,41 @@ fn keys_come_back_and_are_private() {
     let (_folder, home) = home();
     let keys = DeviceKeys::generate(UserKey::generate());
     home.save_keys(&keys).unwrap();
-    let mode = std::fs::metadata(home.key_file()).unwrap().permissions().mode();
+    let mode = std::fs::metadata(home.key_file())
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     let again = home.keys().unwrap();
     assert_eq!(again.device, keys.device);
-    assert_eq!(again.user_key.expose_secret(), keys.user_key.expose_secret());
-    assert_eq!(again.signing_key.verifying_key().to_bytes(), keys.signing_key.verifying_key().to_bytes());
+    assert_eq!(
+        again.user_key.expose_secret(),
+        keys.user_key.expose_secret()
+    );
+    assert_eq!(
+        again.signing_key.verifying_key().to_bytes(),
+        keys.signing_key.verifying_key().to_bytes()
+    );
     assert!(again.log_key().is_ok());
 }
 
 #[test]
 fn a_key_file_that_others_can_read_is_refused() {
     let (_folder, home) = home();
-    home.save_keys(&DeviceKeys::generate(UserKey::generate())).unwrap();
+    home.save_keys(&DeviceKeys::generate(UserKey::generate()))
+        .unwrap();
     std::fs::set_permissions(home.key_file(), std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(home.keys(), Err(HomeError::KeyReadable { mode: 0o640, .. })));
+    assert!(matches!(
+        home.keys(),
+        Err(HomeError::KeyReadable { mode: 0o640, .. })
+    ));
 }
 
 #[test]
 fn a_damaged_key_file_is_told_from_a_wrong_one() {
     let (_folder, home) = home();
-    home.save_keys(&DeviceKeys::generate(UserKey::generate())).unwrap();
+    home.save_keys(&DeviceKeys::generate(UserKey::generate()))
+        .unwrap();
     let whole = std::fs::read(home.key_file()).unwrap();
     for at in [0, 20, whole.len() - 1] {
         let mut bytes = whole.clone();
@@ -51,7 +65,9 @@ fn a_damaged_key_file_is_told_from_a_wrong_one() {
 fn the_second_writer_is_told_who_the_first_is() {
     let (_folder, home) = home();
     let first = home.lock().unwrap();
-    let Err(HomeError::Locked { holder }) = home.lock() else { panic!("the lock was given twice") };
+    let Err(HomeError::Locked { holder }) = home.lock() else {
+        panic!("the lock was given twice")
+    };
     assert_eq!(holder, format!("process {}", std::process::id()));
     drop(first);
     assert!(home.lock().is_ok());
@@ -77,8 +93,14 @@ fn settings_come_back_and_unknown_ones_are_refused() {
     settings.limits.memory_mib = 200;
     home.save_settings(&settings).unwrap();
     assert_eq!(home.settings().unwrap(), settings);
-    assert_eq!(settings.policy().unwrap(), holdfast_backend::retention::Policy::default());
-    assert_eq!(Settings::parse("store = '/x'").unwrap(), Settings::new("/x"));
+    assert_eq!(
+        settings.policy().unwrap(),
+        holdfast_backend::retention::Policy::default()
+    );
+    assert_eq!(
+        Settings::parse("store = '/x'").unwrap(),
+        Settings::new("/x")
+    );
     assert!(Settings::parse("store = '/x'\nstroe = 1").is_err());
     assert!(Settings::parse("store = '/x'\n[limits]\nmemory_mib = 8").is_err());
     assert!(Settings::parse("store = '/x'\n[retention]\nhourly = 'often'").is_err());

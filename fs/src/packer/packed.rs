@@ -38,7 +38,12 @@ pub struct PackedChunks {
 impl PackedChunks {
     /// The key objects that its chunks need, ascending.
     pub fn keys(&self) -> Vec<Digest> {
-        self.chunks.iter().map(|chunk| chunk.key).collect::<BTreeSet<_>>().into_iter().collect()
+        self.chunks
+            .iter()
+            .map(|chunk| chunk.key)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// Bytes for the log: an index body of one pack.
@@ -52,7 +57,10 @@ impl PackedChunks {
         let mut packs = split(&IndexBody::decode(bytes)?);
         match (packs.pop(), packs.is_empty()) {
             (Some(pack), true) => Ok(pack),
-            _ => Err(DecodeError { what: "stored pack", problem }),
+            _ => Err(DecodeError {
+                what: "stored pack",
+                problem,
+            }),
         }
     }
 }
@@ -61,31 +69,50 @@ impl PackedChunks {
 pub fn index_body<'a>(packs: impl IntoIterator<Item = &'a PackedChunks>) -> IndexBody {
     let packs: BTreeMap<Digest, &PackedChunks> =
         packs.into_iter().map(|pack| (pack.pack, pack)).collect();
-    let keys: BTreeSet<Digest> =
-        packs.values().flat_map(|pack| pack.chunks.iter().map(|chunk| chunk.key)).collect();
+    let keys: BTreeSet<Digest> = packs
+        .values()
+        .flat_map(|pack| pack.chunks.iter().map(|chunk| chunk.key))
+        .collect();
     let keys: Vec<Digest> = keys.into_iter().collect();
     let mut entries: Vec<IndexEntry> = Vec::new();
     for (number, pack) in packs.values().enumerate() {
-        entries.extend(pack.chunks.iter().map(|chunk| IndexEntry {
-            id: chunk.id,
-            kind: chunk.kind,
-            pack: number as u32,
-            offset: chunk.offset,
-            stored_length: chunk.stored_length,
-            raw_length: chunk.raw_length,
-            key: keys.binary_search(&chunk.key).expect("every key was collected") as u32,
+        entries.extend(pack.chunks.iter().map(|chunk| {
+            IndexEntry {
+                id: chunk.id,
+                kind: chunk.kind,
+                pack: number as u32,
+                offset: chunk.offset,
+                stored_length: chunk.stored_length,
+                raw_length: chunk.raw_length,
+                key: keys
+                    .binary_search(&chunk.key)
+                    .expect("every key was collected") as u32,
+            }
         }));
     }
     entries.sort_unstable();
     entries.dedup();
-    let packs =
-        packs.values().map(|pack| IndexedPack { digest: pack.pack, size: pack.size }).collect();
-    IndexBody { packs, keys, entries }
+    let packs = packs
+        .values()
+        .map(|pack| IndexedPack {
+            digest: pack.pack,
+            size: pack.size,
+        })
+        .collect();
+    IndexBody {
+        packs,
+        keys,
+        entries,
+    }
 }
 
 /// The packs of an index body, each with its chunks.
 pub fn split(body: &IndexBody) -> Vec<PackedChunks> {
-    let empty = |pack: &IndexedPack| PackedChunks { pack: pack.digest, size: pack.size, chunks: Vec::new() };
+    let empty = |pack: &IndexedPack| PackedChunks {
+        pack: pack.digest,
+        size: pack.size,
+        chunks: Vec::new(),
+    };
     let mut packs: Vec<PackedChunks> = body.packs.iter().map(empty).collect();
     for entry in &body.entries {
         // Decoding has checked both numbers.

@@ -7,20 +7,54 @@ fn snapshots_are_listed_and_found_by_every_name() {
     let computer = Computer::new(store.clone());
     let (archive, code) = computer.create();
     commit(&archive, &files(2, 1));
-    let named = draft(&archive, &files(2, 2), CommitKind::Requested, Some("before-update"));
+    let named = draft(
+        &archive,
+        &files(2, 2),
+        CommitKind::Requested,
+        Some("before-update"),
+    );
     archive.store_commit(named, None).unwrap();
     commit(&archive, &files(2, 3));
     let checkpoint = draft(&archive, &files(2, 4), CommitKind::Checkpoint, None);
     archive.store_commit(checkpoint, None).unwrap();
 
-    let names: Vec<String> = archive.snapshots().unwrap().into_iter().map(|snapshot| snapshot.folder).collect();
-    assert_eq!(names, ["2023-11-14T22-15-00Z", "before-update", "2023-11-14T22-15-00Z-2"]);
+    let names: Vec<String> = archive
+        .snapshots()
+        .unwrap()
+        .into_iter()
+        .map(|snapshot| snapshot.folder)
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "2023-11-14T22-15-00Z",
+            "before-update",
+            "2023-11-14T22-15-00Z-2"
+        ]
+    );
     assert_eq!(archive.resolve("latest").unwrap().name.sequence, 3);
     assert_eq!(archive.resolve("laptop/latest").unwrap().name.sequence, 3);
     assert!(archive.resolve("before-update").unwrap().pinned);
-    assert_eq!(archive.resolve("laptop/2023-11-14T22-15-00Z").unwrap().name.sequence, 1);
-    assert_eq!(archive.resolve(&format!("{}/before-update", archive.device())).unwrap().name.sequence, 2);
-    assert!(matches!(archive.resolve("nothing"), Err(ArchiveError::NoSuchSnapshot { .. })));
+    assert_eq!(
+        archive
+            .resolve("laptop/2023-11-14T22-15-00Z")
+            .unwrap()
+            .name
+            .sequence,
+        1
+    );
+    assert_eq!(
+        archive
+            .resolve(&format!("{}/before-update", archive.device()))
+            .unwrap()
+            .name
+            .sequence,
+        2
+    );
+    assert!(matches!(
+        archive.resolve("nothing"),
+        Err(ArchiveError::NoSuchSnapshot { .. })
+    ));
 
     let elsewhere = Computer::new(store);
     let other = elsewhere.recover(&code, None).unwrap();
@@ -58,7 +92,16 @@ fn a_commit_by_a_device_that_is_not_in_the_keyring_is_not_believed() {
         &archive.keychain().current().commit,
         &holdfast_crypto::DeviceSigningKey::generate(),
     );
-    let forged_name = CommitName { digest: forged.name().digest(), ..name };
-    archive.runtime().block_on(archive.object_store().put_new(&forged)).unwrap();
-    assert!(matches!(archive.load_commit(&forged_name), Err(ArchiveError::BadCommit { .. })));
+    let forged_name = CommitName {
+        digest: forged.name().digest(),
+        ..name
+    };
+    archive
+        .runtime()
+        .block_on(archive.object_store().put_new(&forged))
+        .unwrap();
+    assert!(matches!(
+        archive.load_commit(&forged_name),
+        Err(ArchiveError::BadCommit { .. })
+    ));
 }

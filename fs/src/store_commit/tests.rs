@@ -4,11 +4,15 @@ use holdfast_backend::marks::{Condemned, Deleting};
 use holdfast_backend::store::{ObjectStore, Operation, Record};
 
 use super::*;
-use crate::archive::tests::{Computer, Files, commit, draft, files, memory, read_back};
 use crate::archive::runtime;
+use crate::archive::tests::{Computer, Files, commit, draft, files, memory, read_back};
 
 /// The world ends after the nth step; what is on disk and in the store stays.
-fn crash_after(archive: &Archive, files: &Files, steps: usize) -> Result<CommitOutcome, ArchiveError> {
+fn crash_after(
+    archive: &Archive,
+    files: &Files,
+    steps: usize,
+) -> Result<CommitOutcome, ArchiveError> {
     let draft = draft(archive, files, CommitKind::Requested, Some("named"));
     let mut left = steps;
     archive.store_commit_steps(draft, &mut |_| match left.checked_sub(1) {
@@ -23,10 +27,17 @@ fn crash_after(archive: &Archive, files: &Files, steps: usize) -> Result<CommitO
 /// The tests' invariant: every refs name resolves to objects that are there.
 fn assert_refs_are_whole(archive: &Archive) {
     let (name, _) = archive.head().unwrap();
-    let table = runtime::handle().block_on(RefsTable::load(&*archive.store, None)).unwrap();
+    let table = runtime::handle()
+        .block_on(RefsTable::load(&*archive.store, None))
+        .unwrap();
     for refs in table.of(name.device, name.sequence) {
         for object in table.resolve(&refs).unwrap() {
-            assert!(runtime::handle().block_on(archive.store.get(&object)).is_ok(), "{object}");
+            assert!(
+                runtime::handle()
+                    .block_on(archive.store.get(&object))
+                    .is_ok(),
+                "{object}"
+            );
         }
     }
 }
@@ -39,7 +50,10 @@ fn a_crash_between_any_two_steps_leaves_a_whole_archive() {
         let before = files(10, 1);
         commit(&archive, &before);
         let after = files(12, 2);
-        assert!(crash_after(&archive, &after, steps).is_err(), "step {steps}");
+        assert!(
+            crash_after(&archive, &after, steps).is_err(),
+            "step {steps}"
+        );
         drop(archive);
 
         let archive = computer.open().unwrap();
@@ -69,7 +83,10 @@ fn an_unchanged_tree_costs_no_request() {
     archive.store_commit(first, None).unwrap();
     let again = draft(&archive, &same, CommitKind::Automatic, None);
     store.reset();
-    assert!(matches!(archive.store_commit(again, None).unwrap(), CommitOutcome::Unchanged(..)));
+    assert!(matches!(
+        archive.store_commit(again, None).unwrap(),
+        CommitOutcome::Unchanged(..)
+    ));
     assert_eq!(store.snapshot().requests(), 0);
 }
 
@@ -119,7 +136,10 @@ fn chains_of_refs_end() {
     assert_eq!(read_back(&archive, outcome.commit().1), changing);
     assert_refs_are_whole(&archive);
     let objects = archive.head.lock().refs.clone().unwrap().names;
-    let index = objects.iter().filter(|name| matches!(name, ObjectName::Index(_))).count();
+    let index = objects
+        .iter()
+        .filter(|name| matches!(name, ObjectName::Index(_)))
+        .count();
     assert!(index <= MOST_INDEX_OBJECTS + 2, "{index} index objects");
 }
 
@@ -131,11 +151,20 @@ fn a_condemned_pack_does_not_make_a_chunk_known() {
     let old = files(3, 1);
     commit(&archive, &old);
     commit(&archive, &files(3, 2));
-    let id = archive.keychain().chunk_id(holdfast_crypto::ChunkKind::Data, old.values().next().unwrap());
+    let id = archive.keychain().chunk_id(
+        holdfast_crypto::ChunkKind::Data,
+        old.values().next().unwrap(),
+    );
     assert!(archive.known(&id));
     let pack = ObjectName::Pack(archive.locate(&id).unwrap()[0].pack);
-    let mark = Condemned { n: 1, time: crate::archive::now_seconds(), names: BTreeSet::from([pack]) };
-    runtime::handle().block_on(store.put_new(&mark.to_object())).unwrap();
+    let mark = Condemned {
+        n: 1,
+        time: crate::archive::now_seconds(),
+        names: BTreeSet::from([pack]),
+    };
+    runtime::handle()
+        .block_on(store.put_new(&mark.to_object()))
+        .unwrap();
     archive.read_marks().unwrap();
     assert!(!archive.known(&id));
     // It is stored again, and the commit uses the new copy.
@@ -154,11 +183,20 @@ fn what_a_gc_is_deleting_is_stored_again_under_new_names() {
     let draft = draft(&archive, &wanted, CommitKind::Requested, None);
     archive.flush(None).unwrap();
     // A gc condemned everything and is about to delete it.
-    let names: BTreeSet<ObjectName> =
-        store.names().into_iter().filter(|name| matches!(name, ObjectName::Pack(_) | ObjectName::Key(_))).collect();
+    let names: BTreeSet<ObjectName> = store
+        .names()
+        .into_iter()
+        .filter(|name| matches!(name, ObjectName::Pack(_) | ObjectName::Key(_)))
+        .collect();
     assert!(names.len() >= 3);
-    let mark = Deleting { n: 1, time: crate::archive::now_seconds(), names: names.clone() };
-    runtime::handle().block_on(store.put_new(&mark.to_object())).unwrap();
+    let mark = Deleting {
+        n: 1,
+        time: crate::archive::now_seconds(),
+        names: names.clone(),
+    };
+    runtime::handle()
+        .block_on(store.put_new(&mark.to_object()))
+        .unwrap();
     archive.store_commit(draft, None).unwrap();
     for name in &names {
         runtime::handle().block_on(store.delete(name)).unwrap();
@@ -183,7 +221,10 @@ fn a_copied_key_is_noticed_and_the_later_writer_stops() {
     let draft = draft(&archive, &files(2, 3), CommitKind::Requested, None);
     let outcome = archive.store_commit(draft.clone(), None);
     assert!(matches!(outcome, Err(ArchiveError::Fork { sequence: 2 })));
-    assert!(matches!(archive.store_commit(draft, None), Err(ArchiveError::Fork { .. })));
+    assert!(matches!(
+        archive.store_commit(draft, None),
+        Err(ArchiveError::Fork { .. })
+    ));
 }
 
 #[test]
@@ -201,12 +242,18 @@ fn a_deadline_is_kept_and_nothing_is_lost() {
     let wanted = files(5, 1);
     let draft = draft(&archive, &wanted, CommitKind::Requested, None);
     fault.heal();
-    archive.store_commit(draft, Some(Instant::now() + Duration::from_secs(20))).unwrap();
+    archive
+        .store_commit(draft, Some(Instant::now() + Duration::from_secs(20)))
+        .unwrap();
     assert_eq!(read_back(&archive, &archive.head().unwrap().1), wanted);
     // A deadline that has passed gives an error, and the work can be repeated.
     let more = files(7, 2);
     let draft = crate::archive::tests::draft(&archive, &more, CommitKind::Requested, None);
-    assert!(archive.store_commit(draft.clone(), Some(Instant::now())).is_err());
+    assert!(
+        archive
+            .store_commit(draft.clone(), Some(Instant::now()))
+            .is_err()
+    );
     archive.store_commit(draft, None).unwrap();
     assert_eq!(read_back(&archive, &archive.head().unwrap().1), more);
 }
