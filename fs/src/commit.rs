@@ -192,6 +192,9 @@ impl Filesystem {
             let committed = Committed { sequence, base: base.clone(), raised: raised.collect() };
             let position = self.log.append_reserved(&RecordRef::Committed(&committed.encode()))?;
             namespace.rebase(base, inodes);
+            for file in inodes.keys().filter(|file| !namespace.overlay().contains_key(file)) {
+                self.write.set_memory(*file, 0);
+            }
             position
         };
         self.log.sync_to(position.sequence)?;
