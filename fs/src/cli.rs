@@ -36,6 +36,7 @@ mod mount;
 mod opening;
 mod recover;
 mod restore;
+mod schedule;
 mod scrub;
 mod snapshot;
 mod snapshots;
@@ -94,6 +95,8 @@ pub enum Command {
     Diff(diff::Diff),
     /// Restore a snapshot, or a part of it, into a folder
     Restore(restore::Restore),
+    /// Run a backup by itself: every hour, day or week (systemd)
+    Schedule(schedule::Schedule),
     /// Check every reference, and with --read-data every chunk; names the files that are damaged
     Check(check::Check),
     /// Check every object in the store against its name; needs no key
@@ -172,6 +175,7 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
         Command::Find(command) => command.run(&context),
         Command::Diff(command) => command.run(&context),
         Command::Restore(command) => command.run(&context),
+        Command::Schedule(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
         Command::Scrub(command) => command.run(&context),
         Command::Forget(command) => command.run(&context),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use holdfast_backend::layout::{Folder, ObjectName};
-use holdfast_backend::marks::{CommitName, Forgotten, Pin, Text};
+use holdfast_backend::marks::{CommitName, Forgotten, Marks, Pin, Text};
 use holdfast_backend::object::{Header, ObjectKind};
 use holdfast_crypto::{DeviceId, DeviceVerifyingKey};
 use jiff::Timestamp;
@@ -72,6 +72,7 @@ impl Archive {
                 continue;
             };
             let mut listed = list_of(&name, &commit, &record);
+            self.add_taken_back(&marks, &record, &mut listed);
             listed.retain_mut(|snapshot| {
                 snapshot.pinned = marks.pin(&snapshot.name) == Pin::Kept;
                 snapshot.pinned || !marks.is_forgotten(&snapshot.name)
@@ -83,6 +84,25 @@ impl Archive {
             (a.time, &a.device, a.name.sequence).cmp(&(b.time, &b.device, b.name.sequence))
         });
         Ok(all)
+    }
+
+    /// Snapshots that were forgotten, left out of the device's list, and taken back: a pin keeps them.
+    fn add_taken_back(&self, marks: &Marks, record: &DeviceRecord, listed: &mut Vec<Snapshot>) {
+        let of_device = marks.pinned_commits().filter(|name| name.device == record.id);
+        for name in of_device {
+            if listed.iter().any(|snapshot| snapshot.name == *name) {
+                continue;
+            }
+            match self.load_commit(name) {
+                Ok(commit) if commit.kind != CommitKind::Checkpoint => {
+                    let own = Commit { kept: Vec::new(), ..(*commit).clone() };
+                    listed.extend(list_of(name, &own, record));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "a snapshot that is kept by name cannot be read"),
+            }
+        }
+        listed.sort_by_key(|snapshot| snapshot.name.sequence);
     }
 
     /// The snapshot that a person means: `latest`, `device/latest`, a label, a folder name, or

@@ -16,13 +16,16 @@ impl StatusCommand {
     pub fn run(self) -> Result<Output, CommandError> {
         let home = Home::locate().map_err(CommandError::from_error)?;
         let settings = home.settings().map_err(CommandError::from_error)?;
-        let status = match control::ask(home.state_dir(), &Request::Status, |_| ()) {
+        let mut status = match control::ask(home.state_dir(), &Request::Status, |_| ()) {
             Ok(status) => status,
             Err(ControlError::NotRunning) => json!({ "mounted_on": null, "store": settings.store }),
             Err(error) => return Err(error.into()),
         };
+        let overdue = super::schedule::overdue(&home, crate::archive::now_seconds());
+        let exit = if overdue.is_some() { 4 } else { 0 };
+        status["backup_overdue"] = json!(overdue);
         let text = describe(&status);
-        Ok(Output::new(text, status))
+        Ok(Output::new(text, status).with_exit(exit))
     }
 }
 
@@ -52,6 +55,9 @@ fn describe(status: &Value) -> String {
         for (name, value) in status["store_state"].as_object().into_iter().flatten() {
             row(&format!("store: {}", name.replace('_', " ")), text(value));
         }
+    }
+    if !status["backup_overdue"].is_null() {
+        table.add_row(["backup".to_owned(), text(&status["backup_overdue"])]);
     }
     table.to_string()
 }
