@@ -77,7 +77,7 @@ impl CheckReport {
 /// A chunk that no copy gives, and what it is a chunk of.
 pub type Lost = BTreeSet<(ChunkId, u8)>;
 
-/// What a check found, and what [`crate::heal`] wants to know of it.
+/// What a check found, and what is needed to mend it.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// For a person and for a program.

@@ -37,15 +37,6 @@ pub(super) fn archive(context: &Context) -> Result<Arc<Archive>, CommandError> {
     Archive::open_on(store, &home, settings, Access::Read).map_err(CommandError::from_error)
 }
 
-/// Opens the archive as its device's only writer.
-pub(super) fn archive_to_write(context: &Context) -> Result<Arc<Archive>, CommandError> {
-    let home = home()?;
-    let settings = settings(&home, context)?;
-    let lock = home.lock().map_err(CommandError::from_error)?;
-    let store = open_store(&settings).map_err(CommandError::from_error)?;
-    Archive::open_on(store, &home, settings, Access::Write(lock)).map_err(CommandError::from_error)
-}
-
 /// The snapshot that a person means, and its tree.
 pub(super) fn snapshot(archive: &Arc<Archive>, name: &str) -> Result<(Snapshot, SnapshotTree), CommandError> {
     let (snapshot, commit) = archive.load_snapshot(name).map_err(CommandError::from_error)?;

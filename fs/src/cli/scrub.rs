@@ -56,7 +56,7 @@ fn text(report: &ScrubReport) -> String {
     }
     match report.is_clean() {
         true => text.push_str("nothing is missing or damaged\n"),
-        false => text.push_str("`holdfast check` names the files that use it, `holdfast heal` may mend it\n"),
+        false => text.push_str("`holdfast check --read-data` names the files that use it\n"),
     }
     text
 }
