@@ -153,6 +153,11 @@ impl Places {
         self.state.read().objects.contains_key(object)
     }
 
+    /// Every index object that has been taken in.
+    pub(crate) fn objects(&self) -> BTreeSet<Digest> {
+        self.state.read().objects.keys().copied().collect()
+    }
+
     /// What is known of a pack.
     pub(crate) fn pack(&self, pack: &Digest) -> Option<PackFacts> {
         self.state.read().packs.get(pack).cloned()

@@ -20,6 +20,10 @@ impl Archive {
     /// packs that only older refs name. An object that does not open is reported and passed over.
     pub fn sync_index(&self) -> Result<usize, ArchiveError> {
         let names = self.names(Folder::Index)?;
+        // Refs must not name what is gone. A listing that is only stale costs an index object more.
+        let listed: BTreeSet<Digest> = names.iter().map(ObjectName::digest).collect();
+        let gone = self.places.objects().difference(&listed).copied().collect();
+        self.places.drop_objects(&gone)?;
         let new: Vec<ObjectName> = names
             .into_iter()
             .filter(|name| !self.places.has_object(&name.digest()))

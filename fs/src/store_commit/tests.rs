@@ -257,3 +257,23 @@ fn a_deadline_is_kept_and_nothing_is_lost() {
     archive.store_commit(draft, None).unwrap();
     assert_eq!(read_back(&archive, &archive.head().unwrap().1), more);
 }
+
+#[test]
+fn refs_never_name_an_index_object_that_is_gone() {
+    let store = memory();
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let mut changing = files(5, 1);
+    commit(&archive, &changing);
+    drop(archive);
+    for name in store.names() {
+        if matches!(name, ObjectName::Index(_)) {
+            runtime::handle().block_on(store.delete(&name)).unwrap();
+        }
+    }
+    let archive = computer.open().unwrap();
+    changing.insert("more".to_owned(), vec![1; 10]);
+    let outcome = commit(&archive, &changing);
+    assert_eq!(read_back(&archive, outcome.commit().1), changing);
+    assert_refs_are_whole(&archive);
+}
