@@ -104,11 +104,22 @@ pub fn check(
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Checked, ArchiveError> {
     let listed = archive.ask(archive.store.list(Folder::Packs))?;
-    let listed: HashMap<Digest, u64> = listed.into_iter().map(|listed| (listed.name.digest(), listed.size)).collect();
+    let listed: HashMap<Digest, u64> = listed
+        .into_iter()
+        .map(|listed| (listed.name.digest(), listed.size))
+        .collect();
     let keys = archive.ask(archive.store.list(Folder::Keys))?;
-    let keys = keys.into_iter().map(|listed| listed.name.digest()).collect();
-    let mut work =
-        Work { archive, keys, bad: BTreeMap::new(), clean: HashSet::new(), checked: Checked::default() };
+    let keys = keys
+        .into_iter()
+        .map(|listed| listed.name.digest())
+        .collect();
+    let mut work = Work {
+        archive,
+        keys,
+        bad: BTreeMap::new(),
+        clean: HashSet::new(),
+        checked: Checked::default(),
+    };
     work.compare_packs(&listed);
     if depth == Depth::ReadData {
         work.read_packs(progress)?;
@@ -157,15 +168,22 @@ impl Work<'_> {
     }
 
     fn bad_pack(&mut self, pack: Digest, bad: BadPack) {
-        self.checked.report.bad_objects.insert(ObjectName::Pack(pack).to_string());
+        self.checked
+            .report
+            .bad_objects
+            .insert(ObjectName::Pack(pack).to_string());
         self.checked.bad_packs.insert(pack);
         self.bad.insert(pack, bad);
     }
 
     /// Reads every chunk. The index is asked for some packs at a time, of which each worker takes the next.
     fn read_packs(&mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<(), ArchiveError> {
-        let packs: Vec<Digest> =
-            self.archive.packs().into_iter().filter(|pack| !self.bad.contains_key(pack)).collect();
+        let packs: Vec<Digest> = self
+            .archive
+            .packs()
+            .into_iter()
+            .filter(|pack| !self.bad.contains_key(pack))
+            .collect();
         let total: u64 = packs.iter().filter_map(|pack| self.size(pack)).sum();
         for group in packs.chunks(PACKS_AT_ONCE) {
             let chunks = self.archive.places.chunks_of(group)?;
@@ -180,7 +198,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn read_group(&self, packs: &[PackedChunks], progress: &(dyn Fn(u64) + Sync)) -> BTreeMap<Digest, BTreeSet<u32>> {
+    fn read_group(
+        &self,
+        packs: &[PackedChunks],
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> BTreeMap<Digest, BTreeSet<u32>> {
         let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
         std::thread::scope(|scope| {
@@ -214,7 +236,11 @@ impl Work<'_> {
             };
             self.archive.load_stored(&chunk.id, &place).is_err()
         };
-        chunks.iter().filter(is_bad).map(|chunk| chunk.offset).collect()
+        chunks
+            .iter()
+            .filter(is_bad)
+            .map(|chunk| chunk.offset)
+            .collect()
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot) {
@@ -228,31 +254,60 @@ impl Work<'_> {
             }
             Err(error) => {
                 let why = error.to_string();
-                self.checked.report.bad_objects.insert(snapshot.name.to_string());
-                self.checked.report.bad_snapshots.push(Damage { snapshot: name, path: "/".to_owned(), why });
+                self.checked
+                    .report
+                    .bad_objects
+                    .insert(snapshot.name.to_string());
+                self.checked.report.bad_snapshots.push(Damage {
+                    snapshot: name,
+                    path: "/".to_owned(),
+                    why,
+                });
             }
         }
     }
 
     /// Depth of recursion is the depth of folders, at a few hundred bytes each.
-    fn folder(&mut self, tree: &SnapshotTree, snapshot: &str, folder: &Inode, path: &mut Vec<u8>) -> Below {
+    fn folder(
+        &mut self,
+        tree: &SnapshotTree,
+        snapshot: &str,
+        folder: &Inode,
+        path: &mut Vec<u8>,
+    ) -> Below {
         let Body::Directory { tree: Some(root) } = &folder.body else {
-            return Below { is_clean: true, has_links: false };
+            return Below {
+                is_clean: true,
+                has_links: false,
+            };
         };
         let links = tree.commit().links.as_ref().map(|links| links.id);
         if self.clean.contains(&(root.id, None)) {
-            return Below { is_clean: true, has_links: false };
+            return Below {
+                is_clean: true,
+                has_links: false,
+            };
         }
         if self.clean.contains(&(root.id, links)) {
-            return Below { is_clean: true, has_links: true };
+            return Below {
+                is_clean: true,
+                has_links: true,
+            };
         }
-        let mut below = Below { is_clean: true, has_links: false };
+        let mut below = Below {
+            is_clean: true,
+            has_links: false,
+        };
         for entry in tree.entries(folder) {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
                     below.is_clean = false;
-                    self.name(snapshot, path, &format!("some of this folder's entries are lost: {error}"));
+                    self.name(
+                        snapshot,
+                        path,
+                        &format!("some of this folder's entries are lost: {error}"),
+                    );
                     self.lose(&error);
                     continue;
                 }
@@ -266,18 +321,28 @@ impl Work<'_> {
             below.has_links |= inner.has_links || is_linked;
         }
         if below.is_clean {
-            self.clean.insert((root.id, links.filter(|_| below.has_links)));
+            self.clean
+                .insert((root.id, links.filter(|_| below.has_links)));
         }
         below
     }
 
-    fn entry(&mut self, tree: &SnapshotTree, snapshot: &str, target: Target, path: &mut Vec<u8>) -> Below {
+    fn entry(
+        &mut self,
+        tree: &SnapshotTree,
+        snapshot: &str,
+        target: Target,
+        path: &mut Vec<u8>,
+    ) -> Below {
         let found = match tree.inode(target) {
             Ok(found) => found,
             Err(error) => {
                 self.name(snapshot, path, &error.to_string());
                 self.lose(&error);
-                return Below { is_clean: false, has_links: true };
+                return Below {
+                    is_clean: false,
+                    has_links: true,
+                };
             }
         };
         if found.inode.attributes.kind == FileKind::Directory {
@@ -291,7 +356,10 @@ impl Work<'_> {
         if let Some(why) = &problem {
             self.name(snapshot, path, why);
         }
-        Below { is_clean: problem.is_none(), has_links: false }
+        Below {
+            is_clean: problem.is_none(),
+            has_links: false,
+        }
     }
 
     /// What is wrong with a file's content.
@@ -333,14 +401,20 @@ impl Work<'_> {
                 }
         };
         // An index that does not answer has no copies; the report then names everything.
-        self.archive.locate(id).is_ok_and(|places| places.iter().any(is_good))
+        self.archive
+            .locate(id)
+            .is_ok_and(|places| places.iter().any(is_good))
     }
 
     fn lose(&mut self, error: &LoadError) {
         if let LoadError::Missing { kind, id } | LoadError::Damaged { kind, id, .. } = error {
             self.checked.lost.insert((*id, kind.to_u8()));
         }
-        if let LoadError::Damaged { object: Some(object), .. } = error {
+        if let LoadError::Damaged {
+            object: Some(object),
+            ..
+        } = error
+        {
             self.checked.report.bad_objects.insert(object.clone());
         }
     }
@@ -350,7 +424,11 @@ impl Work<'_> {
         report.damaged_paths += 1;
         if report.damage.len() < NAMED_AT_MOST {
             let (snapshot, path, why) = (snapshot.to_owned(), walk::printed(path), why.to_owned());
-            report.damage.push(Damage { snapshot, path, why });
+            report.damage.push(Damage {
+                snapshot,
+                path,
+                why,
+            });
         }
     }
 }

@@ -60,13 +60,19 @@ pub fn diff(
     let (before, after) = (first.find(path)?, second.find(path)?);
     let mut top = Vec::new();
     walk::components(path).for_each(|name| walk::join(&mut top, name));
-    let mut work = Work { first, second, visit };
+    let mut work = Work {
+        first,
+        second,
+        visit,
+    };
     if is_folder(&before.inode) && is_folder(&after.inode) {
         let level = work.open(top, Some(&before), Some(&after))?;
         return work.run(level);
     }
     let level = work.compare(top, Some(before), Some(after))?;
-    level.map_or(Ok(()), |level| level.map_or(Ok(()), |level| work.run(level)))
+    level.map_or(Ok(()), |level| {
+        level.map_or(Ok(()), |level| work.run(level))
+    })
 }
 
 struct Work<'a> {
@@ -100,9 +106,17 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn inode(&self, tree: &SnapshotTree, path: &[u8], entry: Option<Entry>) -> Result<Option<Found>, WalkError> {
+    fn inode(
+        &self,
+        tree: &SnapshotTree,
+        path: &[u8],
+        entry: Option<Entry>,
+    ) -> Result<Option<Found>, WalkError> {
         let found = entry.map(|entry| tree.inode(entry.target)).transpose();
-        found.map_err(|source| WalkError::Load { path: walk::printed(path), source })
+        found.map_err(|source| WalkError::Load {
+            path: walk::printed(path),
+            source,
+        })
     }
 
     /// Reports a path; gives the folder to go into, or nothing at all when it is enough.
@@ -118,9 +132,12 @@ impl Work<'_> {
             (Some(_), None) => Some(Change::Removed),
             (None, _) => Some(Change::Added),
         };
-        let goes_in = |found: &Option<Found>| found.as_ref().is_some_and(|found| is_folder(&found.inode));
+        let goes_in =
+            |found: &Option<Found>| found.as_ref().is_some_and(|found| is_folder(&found.inode));
         let same_tree = match (&before, &after) {
-            (Some(before), Some(after)) => before.inode.body == after.inode.body && !has_links(self.first, self.second),
+            (Some(before), Some(after)) => {
+                before.inode.body == after.inode.body && !has_links(self.first, self.second)
+            }
             _ => false,
         };
         let below = match !same_tree && (goes_in(&before) || goes_in(&after)) {
@@ -132,23 +149,40 @@ impl Work<'_> {
             false => None,
         };
         if let Some(change) = change
-            && (self.visit)(Difference { path, change, before, after }) == Next::Stop
+            && (self.visit)(Difference {
+                path,
+                change,
+                before,
+                after,
+            }) == Next::Stop
         {
             return Ok(None);
         }
         Ok(Some(below))
     }
 
-    fn open(&self, path: Vec<u8>, before: Option<&Found>, after: Option<&Found>) -> Result<Level, WalkError> {
+    fn open(
+        &self,
+        path: Vec<u8>,
+        before: Option<&Found>,
+        after: Option<&Found>,
+    ) -> Result<Level, WalkError> {
         let list = |tree: &SnapshotTree, folder: Option<&Found>| match folder {
             None => Ok(Vec::new()),
             Some(folder) => tree
                 .by_name(&folder.inode)
-                .map_err(|source| WalkError::Load { path: walk::printed(&path), source }),
+                .map_err(|source| WalkError::Load {
+                    path: walk::printed(&path),
+                    source,
+                }),
         };
         let before = list(self.first, before)?.into_iter().peekable();
         let after = list(self.second, after)?.into_iter().peekable();
-        Ok(Level { path, before, after })
+        Ok(Level {
+            path,
+            before,
+            after,
+        })
     }
 }
 
@@ -182,16 +216,21 @@ fn change(before: &Inode, after: &Inode) -> Option<Change> {
     }
     let same_content = match (&before.body, &after.body) {
         (Body::Directory { .. }, Body::Directory { .. }) => true,
-        (Body::Regular { size, list, .. }, Body::Regular { size: other_size, list: other, .. }) => {
-            size == other_size && list == other
-        }
+        (
+            Body::Regular { size, list, .. },
+            Body::Regular {
+                size: other_size,
+                list: other,
+                ..
+            },
+        ) => size == other_size && list == other,
         (before, after) => before == after,
     };
     if !same_content || before.attributes.rdev != after.attributes.rdev {
         return Some(Change::Content);
     }
     let (a, b) = (&before.attributes, &after.attributes);
-    let same = (a.mode, a.uid, a.gid, a.mtime) == (b.mode, b.uid, b.gid, b.mtime) && before.xattrs == after.xattrs;
+    let same = (a.mode, a.uid, a.gid, a.mtime) == (b.mode, b.uid, b.gid, b.mtime)
+        && before.xattrs == after.xattrs;
     (!same).then_some(Change::Attributes)
 }
-

@@ -115,8 +115,14 @@ pub fn restore(
     options: RestoreOptions,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<RestoreReport, RestoreError> {
-    let found: Vec<Found> = selected.iter().map(find).collect::<Result<_, WalkError>>()?;
-    let failed = |source| RestoreError::Target { target: target.display().to_string(), source };
+    let found: Vec<Found> = selected
+        .iter()
+        .map(find)
+        .collect::<Result<_, WalkError>>()?;
+    let failed = |source| RestoreError::Target {
+        target: target.display().to_string(),
+        source,
+    };
     let opened = folder::open_target(target, options.dry_run).map_err(failed)?;
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
@@ -125,7 +131,13 @@ pub fn restore(
     raise_open_files();
     let shared = Arc::new(Shared::new(options));
     let whole = match found.as_slice() {
-        [Found { is_contents: true, inode, .. }] => Some(inode.clone()),
+        [
+            Found {
+                is_contents: true,
+                inode,
+                ..
+            },
+        ] => Some(inode.clone()),
         _ => None,
     };
     let (top, file) = match opened {
@@ -154,7 +166,12 @@ pub fn restore(
             scope.spawn(move || run.work(&jobs));
         }
         drop(jobs);
-        let mut walker = Walker { run: &run, sender, batch: Vec::new(), batch_bytes: 0 };
+        let mut walker = Walker {
+            run: &run,
+            sender,
+            batch: Vec::new(),
+            batch_bytes: 0,
+        };
         for (number, found) in found.into_iter().enumerate() {
             walker.walk(number, found, &top);
         }
@@ -163,13 +180,18 @@ pub fn restore(
     });
     match shared.finish() {
         (report, None) => Ok(report),
-        (report, Some(why)) => Err(RestoreError::Stopped { report: Box::new(report), why }),
+        (report, Some(why)) => Err(RestoreError::Stopped {
+            report: Box::new(report),
+            why,
+        }),
     }
 }
 
 /// How many bytes there are to restore, for a progress bar; filters are not counted in.
 pub fn total_bytes(selected: &[Selected]) -> Result<u64, WalkError> {
-    let sizes = selected.iter().map(|selected| Ok(bytes_of(&find(selected)?.inode)));
+    let sizes = selected
+        .iter()
+        .map(|selected| Ok(bytes_of(&find(selected)?.inode)));
     sizes.sum()
 }
 
@@ -195,7 +217,9 @@ fn find(selected: &Selected) -> Result<Found, WalkError> {
     let is_folder = found.inode.attributes.kind == FileKind::Directory;
     let wants_contents = path.is_empty() || selected.path.ends_with(b"/");
     if wants_contents && !is_folder {
-        return Err(WalkError::NotAFolder { path: walk::printed(&path) });
+        return Err(WalkError::NotAFolder {
+            path: walk::printed(&path),
+        });
     }
     Ok(Found {
         tree: selected.tree.clone(),
@@ -293,7 +317,14 @@ impl Run<'_> {
         if self.shared.options.dry_run {
             return Err(FileError::Target(Refusal::WouldBeMade));
         }
-        file::restore(&*job.source, folder, &job.name, &job.inode, self.manner, self.progress)
+        file::restore(
+            &*job.source,
+            folder,
+            &job.name,
+            &job.inode,
+            self.manner,
+            self.progress,
+        )
     }
 
     /// Looks before loading anything; what appears later is refused when the file gets its name.
@@ -305,7 +336,11 @@ impl Run<'_> {
             Ok(stat) => {
                 let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
                 let gives_way = self.manner.overwrite && !is_folder;
-                if gives_way { Ok(()) } else { Err(FileError::Target(Refusal::Exists)) }
+                if gives_way {
+                    Ok(())
+                } else {
+                    Err(FileError::Target(Refusal::Exists))
+                }
             }
         }
     }
@@ -321,8 +356,12 @@ impl Run<'_> {
             }
         })();
         match linked {
-            Ok(()) | Err(Refusal::WouldBeMade) => self.shared.count(|report| report.hard_links += 1),
-            Err(refusal) => self.shared.refuse(&walk::joined(&waiting.folder.path, &waiting.name), &refusal),
+            Ok(()) | Err(Refusal::WouldBeMade) => {
+                self.shared.count(|report| report.hard_links += 1)
+            }
+            Err(refusal) => self
+                .shared
+                .refuse(&walk::joined(&waiting.folder.path, &waiting.name), &refusal),
         }
     }
 
@@ -357,7 +396,13 @@ struct Level<'a> {
 
 impl Walker<'_, '_> {
     fn walk(&mut self, number: usize, found: Found, top: &Arc<Folder>) {
-        let Found { tree, path, inode, is_linked, is_contents } = found;
+        let Found {
+            tree,
+            path,
+            inode,
+            is_linked,
+            is_contents,
+        } = found;
         let filter = &self.run.shared.options.filter;
         let mut above = Vec::new();
         let mut verdict = filter.start();
@@ -371,7 +416,12 @@ impl Walker<'_, '_> {
         let mut levels = Vec::new();
         let name = walk::components(&path).last().unwrap_or_default().to_vec();
         if is_contents {
-            levels.push(Level { entries: tree.entries(&inode), folder: Arc::clone(top), path, verdict });
+            levels.push(Level {
+                entries: tree.entries(&inode),
+                folder: Arc::clone(top),
+                path,
+                verdict,
+            });
         } else if inode.attributes.kind == FileKind::Directory {
             let folder = top.child(name, inode.clone());
             levels.extend(Self::enter(&tree, folder, &inode, path, verdict));
@@ -394,7 +444,13 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn meet<'t>(&mut self, number: usize, tree: &'t SnapshotTree, level: &Level<'_>, entry: Entry) -> Option<Level<'t>> {
+    fn meet<'t>(
+        &mut self,
+        number: usize,
+        tree: &'t SnapshotTree,
+        level: &Level<'_>,
+        entry: Entry,
+    ) -> Option<Level<'t>> {
         let path = walk::joined(&level.path, &entry.name);
         let verdict = self.run.shared.options.filter.judge(level.verdict, &path);
         let is_folder = entry.kind() == FileKind::Directory;
@@ -405,7 +461,9 @@ impl Walker<'_, '_> {
         let found = match tree.inode(target) {
             Ok(found) => found,
             Err(error) => {
-                self.run.shared.fail(&walk::joined(&level.folder.path, &name), error);
+                self.run
+                    .shared
+                    .fail(&walk::joined(&level.folder.path, &name), error);
                 return None;
             }
         };
@@ -432,10 +490,22 @@ impl Walker<'_, '_> {
                 Err(_) => return None,
             }
         }
-        Some(Level { entries: tree.entries(inode), folder, path, verdict })
+        Some(Level {
+            entries: tree.entries(inode),
+            folder,
+            path,
+            verdict,
+        })
     }
 
-    fn take(&mut self, tree: &SnapshotTree, folder: Arc<Folder>, name: Vec<u8>, inode: Inode, link: Option<LinkKey>) {
+    fn take(
+        &mut self,
+        tree: &SnapshotTree,
+        folder: Arc<Folder>,
+        name: Vec<u8>,
+        inode: Inode,
+        link: Option<LinkKey>,
+    ) {
         let source = Arc::clone(tree.source());
         let first = match link {
             None => Waiting { folder, name },
@@ -447,7 +517,13 @@ impl Walker<'_, '_> {
         };
         let Waiting { folder, name } = first;
         self.batch_bytes = self.batch_bytes.saturating_add(inode.body.size());
-        self.batch.push(Job { source, folder, name, inode, link });
+        self.batch.push(Job {
+            source,
+            folder,
+            name,
+            inode,
+            link,
+        });
         if self.batch.len() >= BATCH_FILES || self.batch_bytes >= AHEAD_BYTES / 2 {
             self.hand_over();
         }
@@ -457,9 +533,13 @@ impl Walker<'_, '_> {
     fn hand_over(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        batch.sort_by_cached_key(|job| first_chunk(&job.inode).and_then(|id| job.source.place(&id)));
+        batch
+            .sort_by_cached_key(|job| first_chunk(&job.inode).and_then(|id| job.source.place(&id)));
         if let Some(job) = batch.first().filter(|_| !self.run.shared.options.dry_run) {
-            let wanted: Vec<_> = batch.iter().flat_map(|job| small_chunks(&job.inode)).collect();
+            let wanted: Vec<_> = batch
+                .iter()
+                .flat_map(|job| small_chunks(&job.inode))
+                .collect();
             if wanted.len() > 1 {
                 job.source.prefetch(&wanted);
             }
@@ -475,7 +555,10 @@ impl Walker<'_, '_> {
 
 fn inline_chunks(inode: &Inode) -> impl Iterator<Item = holdfast_crypto::ChunkId> + '_ {
     let pieces: &[Piece] = match &inode.body {
-        Body::Regular { list: ListRef::Inline(pieces), .. } => pieces,
+        Body::Regular {
+            list: ListRef::Inline(pieces),
+            ..
+        } => pieces,
         _ => &[],
     };
     pieces.iter().filter_map(|piece| match piece {
@@ -491,7 +574,9 @@ fn first_chunk(inode: &Inode) -> Option<holdfast_crypto::ChunkId> {
 /// A file with more content asks for it itself, when it is its turn.
 fn small_chunks(inode: &Inode) -> Vec<(ChunkKind, holdfast_crypto::ChunkId)> {
     match inode.body.size() {
-        0..=4_194_304 => inline_chunks(inode).map(|id| (ChunkKind::Data, id)).collect(),
+        0..=4_194_304 => inline_chunks(inode)
+            .map(|id| (ChunkKind::Data, id))
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -34,7 +34,9 @@ pub trait SnapshotSource: ChunkSource {
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// Nothing has this name.
-    #[error("there is no {path:?} in the snapshot; `holdfast ls SNAPSHOT:FOLDER` shows what is there, `holdfast find` looks for a name")]
+    #[error(
+        "there is no {path:?} in the snapshot; `holdfast ls SNAPSHOT:FOLDER` shows what is there, `holdfast find` looks for a name"
+    )]
     NotThere {
         /// As far as it was followed.
         path: String,
@@ -94,22 +96,34 @@ impl SnapshotTree {
 
     /// What a path leads to; `/` at either end does not matter. Symbolic links are not followed.
     pub fn find(&self, path: &[u8]) -> Result<Found, WalkError> {
-        let mut found = Found { inode: self.commit.root.clone(), links: 1 };
+        let mut found = Found {
+            inode: self.commit.root.clone(),
+            links: 1,
+        };
         let mut walked = Vec::new();
         for name in components(path) {
             if found.inode.attributes.kind != FileKind::Directory {
-                return Err(WalkError::NotAFolder { path: printed(&walked) });
+                return Err(WalkError::NotAFolder {
+                    path: printed(&walked),
+                });
             }
             join(&mut walked, name);
             let step = self.step(&found.inode, name);
-            let step = step.map_err(|source| WalkError::Load { path: printed(&walked), source })?;
-            found = step.ok_or_else(|| WalkError::NotThere { path: printed(&walked) })?;
+            let step = step.map_err(|source| WalkError::Load {
+                path: printed(&walked),
+                source,
+            })?;
+            found = step.ok_or_else(|| WalkError::NotThere {
+                path: printed(&walked),
+            })?;
         }
         Ok(found)
     }
 
     fn step(&self, folder: &Inode, name: &[u8]) -> Result<Option<Found>, LoadError> {
-        let Body::Directory { tree: Some(tree) } = &folder.body else { return Ok(None) };
+        let Body::Directory { tree: Some(tree) } = &folder.body else {
+            return Ok(None);
+        };
         let entry = tree::lookup(&*self.source, tree, self.source.name_hash(name), name)?;
         entry.map(|entry| self.inode(entry.target)).transpose()
     }
@@ -120,9 +134,17 @@ impl SnapshotTree {
             Target::Inline(inode) => return Ok(Found { inode, links: 1 }),
             Target::Linked { file, .. } => file,
         };
-        let links = self.commit.links.as_ref().ok_or_else(|| self.no_such_link())?;
-        let linked = tree::lookup_link(&*self.source, links, file)?.ok_or_else(|| self.no_such_link())?;
-        Ok(Found { inode: linked.inode, links: linked.links })
+        let links = self
+            .commit
+            .links
+            .as_ref()
+            .ok_or_else(|| self.no_such_link())?;
+        let linked =
+            tree::lookup_link(&*self.source, links, file)?.ok_or_else(|| self.no_such_link())?;
+        Ok(Found {
+            inode: linked.inode,
+            links: linked.links,
+        })
     }
 
     /// A commit whose tree names a linked file that its table lacks contradicts itself.
@@ -130,22 +152,33 @@ impl SnapshotTree {
         let id = match (&self.commit.links, &self.commit.root.body) {
             (Some(links), _) => links.id,
             (None, Body::Directory { tree: Some(tree) }) => tree.id,
-            _ => ChunkId { epoch: 0, hash: [0; 32] },
+            _ => ChunkId {
+                epoch: 0,
+                hash: [0; 32],
+            },
         };
-        LoadError::Damaged { kind: ChunkKind::Tree, id, object: None }
+        LoadError::Damaged {
+            kind: ChunkKind::Tree,
+            id,
+            object: None,
+        }
     }
 
     /// A folder's entries as the tree has them, page by page.
     pub fn entries(&self, folder: &Inode) -> FolderEntries<'_> {
         match &folder.body {
-            Body::Directory { tree: Some(tree) } => FolderEntries(Some(tree::scan(&*self.source, tree, 0))),
+            Body::Directory { tree: Some(tree) } => {
+                FolderEntries(Some(tree::scan(&*self.source, tree, 0)))
+            }
             _ => FolderEntries(None),
         }
     }
 
     /// A folder's entries by name.
     pub fn by_name(&self, folder: &Inode) -> Result<Vec<Entry>, LoadError> {
-        let mut entries = self.entries(folder).collect::<Result<Vec<Entry>, LoadError>>()?;
+        let mut entries = self
+            .entries(folder)
+            .collect::<Result<Vec<Entry>, LoadError>>()?;
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
@@ -169,7 +202,8 @@ impl Iterator for FolderEntries<'_> {
 
 /// The names in a path.
 pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
+    path.split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty() && *name != b".")
 }
 
 /// Adds a name to a path; the empty path is the top.
@@ -206,6 +240,9 @@ impl SnapshotSource for crate::archive::Archive {
     }
 
     fn place(&self, id: &ChunkId) -> Option<(Digest, u32)> {
-        self.locate(id).ok()?.first().map(|place| (place.pack, place.offset))
+        self.locate(id)
+            .ok()?
+            .first()
+            .map(|place| (place.pack, place.offset))
     }
 }

@@ -27,14 +27,25 @@ fn run(archive: &Arc<Archive>, depth: Depth) -> Checked {
 /// The pack that holds a file's content, as a file of the store.
 fn pack_of(world: &World, archive: &Arc<Archive>) -> std::path::PathBuf {
     let snapshot = archive.snapshots().unwrap().pop().unwrap();
-    let tree = SnapshotTree::new(Arc::clone(archive) as _, archive.load_commit(&snapshot.name).unwrap());
-    let Body::Regular { list: ListRef::Inline(pieces), .. } = tree.find(b"file-7").unwrap().inode.body else {
+    let tree = SnapshotTree::new(
+        Arc::clone(archive) as _,
+        archive.load_commit(&snapshot.name).unwrap(),
+    );
+    let Body::Regular {
+        list: ListRef::Inline(pieces),
+        ..
+    } = tree.find(b"file-7").unwrap().inode.body
+    else {
         panic!("a small file")
     };
-    let Piece::Chunk { id, .. } = &pieces[0] else { panic!("no hole") };
+    let Piece::Chunk { id, .. } = &pieces[0] else {
+        panic!("no hole")
+    };
     let place = archive.locate(id).unwrap()[0];
     let name = ObjectName::Pack(place.pack).to_string();
-    let found = walk(world.folder.path()).into_iter().find(|path| path.to_string_lossy().ends_with(&name));
+    let found = walk(world.folder.path())
+        .into_iter()
+        .find(|path| path.to_string_lossy().ends_with(&name));
     let path = found.unwrap_or_else(|| panic!("{name}"));
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[place.offset as usize + 30] ^= 1;
@@ -49,8 +60,18 @@ fn make_writable(path: &std::path::Path) {
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
 }
 
 #[test]
@@ -72,7 +93,11 @@ fn one_flipped_bit_costs_the_files_that_use_the_chunk_and_they_are_named() {
     let archive = world.computer.open().unwrap();
     let checked = run(&archive, Depth::ReadData);
     let report = &checked.report;
-    assert_eq!((report.damaged_paths, report.bad_objects.len()), (1, 1), "{report:?}");
+    assert_eq!(
+        (report.damaged_paths, report.bad_objects.len()),
+        (1, 1),
+        "{report:?}"
+    );
     assert_eq!(report.damage[0].path, "file-7");
     assert_eq!(checked.lost.len(), 1);
 }
@@ -84,5 +109,8 @@ fn a_missing_pack_is_found_without_reading_data() {
     std::fs::remove_file(path).unwrap();
     let report = run(&archive, Depth::References).report;
     assert!(!report.is_clean());
-    assert!(report.damage.iter().any(|damage| damage.path == "file-7"), "{report:?}");
+    assert!(
+        report.damage.iter().any(|damage| damage.path == "file-7"),
+        "{report:?}"
+    );
 }

@@ -29,7 +29,10 @@ impl Cat {
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let (name, path) = split_path(&self.place);
         if path.is_empty() {
-            return Err(CommandError::new(format!("{:?} names no file; write SNAPSHOT:PATH", self.place)));
+            return Err(CommandError::new(format!(
+                "{:?} names no file; write SNAPSHOT:PATH",
+                self.place
+            )));
         }
         let archive = opening::archive(context)?;
         let (_, tree) = opening::snapshot(&archive, name)?;
@@ -40,22 +43,36 @@ impl Cat {
                 FileKind::Directory => "list it with: holdfast ls",
                 _ => "restore it with: holdfast restore",
             };
-            return Err(CommandError::new(format!("{:?} has no content, it is a {kind}; {next}", printed(path))));
+            return Err(CommandError::new(format!(
+                "{:?} has no content, it is a {kind}; {next}",
+                printed(path)
+            )));
         };
         if context.json && *size > JSON_BYTES {
-            return Err(CommandError::new(format!("{:?} is too long for one JSON document; leave out --json", printed(path))));
+            return Err(CommandError::new(format!(
+                "{:?} is too long for one JSON document; leave out --json",
+                printed(path)
+            )));
         }
         let mut content = Vec::new();
         let mut out = std::io::stdout().lock();
-        let written = read_content(&**tree.source(), *size, list, &mut |bytes| match context.json {
-            true => content.write_all(bytes),
-            false => out.write_all(bytes),
-        });
+        let written = read_content(
+            &**tree.source(),
+            *size,
+            list,
+            &mut |bytes| match context.json {
+                true => content.write_all(bytes),
+                false => out.write_all(bytes),
+            },
+        );
         match written.and_then(|()| out.flush().map_err(Into::into)) {
             Ok(()) => Ok(Output::new("", described(path, *size, content))),
             // A reader that has gone is no failure.
             Err(error) if error.is_broken_pipe() => Ok(Output::new("", Value::Null)),
-            Err(error) => Err(CommandError::because(format!("{:?} cannot be read whole", printed(path)), error)),
+            Err(error) => Err(CommandError::because(
+                format!("{:?} cannot be read whole", printed(path)),
+                error,
+            )),
         }
     }
 }

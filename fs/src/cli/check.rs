@@ -23,7 +23,11 @@ impl Check {
     /// Checks; exit code 3 if anything is damaged.
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let archive = opening::archive(context)?;
-        let depth = if self.read_data { Depth::ReadData } else { Depth::References };
+        let depth = if self.read_data {
+            Depth::ReadData
+        } else {
+            Depth::References
+        };
         let progress = context.progress("checking");
         let checked = check(&archive, depth, &|bytes, total| {
             progress.set_total(total);
@@ -31,16 +35,24 @@ impl Check {
         });
         progress.finish();
         let report = checked.map_err(CommandError::from_error)?.report;
-        let json = serde_json::to_value(&report).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        let json = serde_json::to_value(&report)
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }));
         let exit = if report.is_clean() { 0 } else { 3 };
         Ok(Output::new(text(&report), json).with_exit(exit))
     }
 }
 
 fn text(report: &CheckReport) -> String {
-    let mut text = format!("{} snapshots, {} files, {} packs checked", report.snapshots, report.files, report.packs);
+    let mut text = format!(
+        "{} snapshots, {} files, {} packs checked",
+        report.snapshots, report.files, report.packs
+    );
     if report.chunks_read > 0 {
-        text.push_str(&format!(", {} chunks read ({})", report.chunks_read, shown_bytes(report.bytes_read)));
+        text.push_str(&format!(
+            ", {} chunks read ({})",
+            report.chunks_read,
+            shown_bytes(report.bytes_read)
+        ));
     }
     text.push('\n');
     if report.is_clean() {
@@ -50,12 +62,23 @@ fn text(report: &CheckReport) -> String {
     for object in &report.bad_objects {
         text.push_str(&format!("damaged or missing: {object}\n"));
     }
-    for damage in report.bad_snapshots.iter().chain(&report.damage).take(SHOWN_AT_MOST) {
-        text.push_str(&format!("{}:{}: {}\n", damage.snapshot, damage.path, damage.why));
+    for damage in report
+        .bad_snapshots
+        .iter()
+        .chain(&report.damage)
+        .take(SHOWN_AT_MOST)
+    {
+        text.push_str(&format!(
+            "{}:{}: {}\n",
+            damage.snapshot, damage.path, damage.why
+        ));
     }
     let all = report.bad_snapshots.len() as u64 + report.damaged_paths;
     if all > SHOWN_AT_MOST as u64 {
-        text.push_str(&format!("and {} more (--json names them)\n", all - SHOWN_AT_MOST as u64));
+        text.push_str(&format!(
+            "and {} more (--json names them)\n",
+            all - SHOWN_AT_MOST as u64
+        ));
     }
     if all == 0 {
         text.push_str("no snapshot uses what is damaged\n");

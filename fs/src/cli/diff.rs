@@ -49,7 +49,9 @@ impl Diff {
             "kind": kind,
             "differences": differences,
         });
-        let text = format!("{added} added, {removed} removed, {content} with other content, {attributes} with other attributes, {kind} of another kind\n");
+        let text = format!(
+            "{added} added, {removed} removed, {content} with other content, {attributes} with other attributes, {kind} of another kind\n"
+        );
         Ok(Output::new(text, json))
     }
 }
@@ -66,7 +68,9 @@ fn add(listing: &mut Listing, difference: &Difference) -> bool {
     listing.add(
         || [sign.as_bytes(), b" ", path].concat(),
         || {
-            let side = |found: &Option<crate::walk::Found>| found.as_ref().map(|found| listing::as_json(path, found));
+            let side = |found: &Option<crate::walk::Found>| {
+                found.as_ref().map(|found| listing::as_json(path, found))
+            };
             json!({
                 "path": crate::walk::printed(path),
                 "change": word,

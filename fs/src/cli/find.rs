@@ -39,7 +39,8 @@ struct Search<'a> {
 impl Find {
     /// Looks for names in all snapshots, oldest first.
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
-        let filter = Filter::new(std::slice::from_ref(&self.pattern), &[]).map_err(CommandError::from_error)?;
+        let filter = Filter::new(std::slice::from_ref(&self.pattern), &[])
+            .map_err(CommandError::from_error)?;
         let archive = opening::archive(context)?;
         let snapshots = match self.snapshot.as_slice() {
             [] => archive.snapshots(),
@@ -48,15 +49,35 @@ impl Find {
         let snapshots = snapshots.map_err(CommandError::from_error)?;
         let mut listing = Listing::new(context.json);
         let barren = (!self.pattern.trim_end_matches('/').contains('/')).then(HashSet::new);
-        let mut search = Search { filter, barren, listing: &mut listing, is_heard: true };
+        let mut search = Search {
+            filter,
+            barren,
+            listing: &mut listing,
+            is_heard: true,
+        };
         for snapshot in &snapshots {
-            let commit = archive.load_commit(&snapshot.name).map_err(CommandError::from_error)?;
+            let commit = archive
+                .load_commit(&snapshot.name)
+                .map_err(CommandError::from_error)?;
             let tree = opening::tree(&archive, commit);
-            search.snapshot(&tree, &full_name(snapshot)).map_err(CommandError::from_error)?;
+            search
+                .snapshot(&tree, &full_name(snapshot))
+                .map_err(CommandError::from_error)?;
         }
         let (count, matches) = listing.finish();
-        let text = if count == 0 { format!("nothing is called {:?} in {} snapshots\n", self.pattern, snapshots.len()) } else { String::new() };
-        Ok(Output::new(text, json!({ "pattern": self.pattern, "matches": matches })))
+        let text = if count == 0 {
+            format!(
+                "nothing is called {:?} in {} snapshots\n",
+                self.pattern,
+                snapshots.len()
+            )
+        } else {
+            String::new()
+        };
+        Ok(Output::new(
+            text,
+            json!({ "pattern": self.pattern, "matches": matches }),
+        ))
     }
 }
 
@@ -77,7 +98,10 @@ impl Search<'_> {
                 continue;
             }
             let found = tree.inode(entry.target);
-            let found = found.map_err(|source| WalkError::Load { path: walk::printed(&path), source })?;
+            let found = found.map_err(|source| WalkError::Load {
+                path: walk::printed(&path),
+                source,
+            })?;
             if is_match && !self.show(name, &path, &found) {
                 return Ok(());
             }
@@ -104,7 +128,11 @@ impl Search<'_> {
                 }
             }
             Some((Some(id), false)) => {
-                if let Some(barren) = self.barren.as_mut().filter(|barren| barren.len() < REMEMBERED_FOLDERS) {
+                if let Some(barren) = self
+                    .barren
+                    .as_mut()
+                    .filter(|barren| barren.len() < REMEMBERED_FOLDERS)
+                {
                     barren.insert(id);
                 }
             }
@@ -120,7 +148,9 @@ impl Search<'_> {
                     let mut line = format!("{snapshot}:").into_bytes();
                     line.extend_from_slice(path);
                     let mtime = shown_time(inode.attributes.mtime);
-                    line.extend_from_slice(format!("  {}  {mtime}", shown_bytes(inode.body.size())).as_bytes());
+                    line.extend_from_slice(
+                        format!("  {}  {mtime}", shown_bytes(inode.body.size())).as_bytes(),
+                    );
                     line
                 },
                 || {
@@ -144,8 +174,16 @@ struct Level {
 impl Level {
     fn open(tree: &SnapshotTree, folder: &Inode, path: Vec<u8>) -> Result<Level, WalkError> {
         let entries = tree.by_name(folder);
-        let entries = entries.map_err(|source| WalkError::Load { path: walk::printed(&path), source })?;
-        Ok(Level { id: tree_id(folder), path, entries: entries.into_iter(), matched: false })
+        let entries = entries.map_err(|source| WalkError::Load {
+            path: walk::printed(&path),
+            source,
+        })?;
+        Ok(Level {
+            id: tree_id(folder),
+            path,
+            entries: entries.into_iter(),
+            matched: false,
+        })
     }
 }
 

@@ -74,27 +74,52 @@ impl Forget {
             None => Vec::new(),
         };
         self.by_name(&archive, &all, &mut decided)?;
-        let given_up: BTreeSet<CommitName> =
-            decided.iter().filter(|one| one.kept_for.is_none()).map(|one| one.snapshot.name).collect();
+        let given_up: BTreeSet<CommitName> = decided
+            .iter()
+            .filter(|one| one.kept_for.is_none())
+            .map(|one| one.snapshot.name)
+            .collect();
         if !self.dry_run {
-            archive.forget(&given_up).map_err(CommandError::from_error)?;
+            archive
+                .forget(&given_up)
+                .map_err(CommandError::from_error)?;
         }
         Ok(self.output(&decided))
     }
 
     fn policy(&self) -> Result<Option<Policy>, CommandError> {
-        let rules = [self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly, self.keep_yearly, self.keep_within];
+        let rules = [
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+            self.keep_within,
+        ];
         if self.keep_last.is_none() && rules.iter().all(Option::is_none) {
             return Ok(None);
         }
         let within = match self.keep_within {
             None => -1,
             Some(Keep::WithinSeconds(seconds)) => seconds,
-            Some(_) => return Err(CommandError::new("--keep-within takes a span, such as 36h or 7d")),
+            Some(_) => {
+                return Err(CommandError::new(
+                    "--keep-within takes a span, such as 36h or 7d",
+                ));
+            }
         };
-        let [hourly, daily, weekly, monthly, yearly, _] = rules.map(|rule| rule.unwrap_or(Keep::Nothing));
+        let [hourly, daily, weekly, monthly, yearly, _] =
+            rules.map(|rule| rule.unwrap_or(Keep::Nothing));
         let last = self.keep_last.unwrap_or(0);
-        Ok(Some(Policy { last, all_within_seconds: within, hourly, daily, weekly, monthly, yearly }))
+        Ok(Some(Policy {
+            last,
+            all_within_seconds: within,
+            hourly,
+            daily,
+            weekly,
+            monthly,
+            yearly,
+        }))
     }
 
     fn by_rules<'a>(
@@ -105,15 +130,22 @@ impl Forget {
     ) -> Result<Vec<Decided<'a>>, CommandError> {
         let own = archive.device();
         let is_meant = |snapshot: &Snapshot| match &self.device {
-            Some(device) => snapshot.device == *device || snapshot.name.device.to_string() == *device,
+            Some(device) => {
+                snapshot.device == *device || snapshot.name.device.to_string() == *device
+            }
             None => self.all_devices || snapshot.name.device == own,
         };
         let mut devices: BTreeMap<_, Vec<&Snapshot>> = BTreeMap::new();
         for snapshot in all.iter().filter(|snapshot| is_meant(snapshot)) {
-            devices.entry(snapshot.name.device).or_default().push(snapshot);
+            devices
+                .entry(snapshot.name.device)
+                .or_default()
+                .push(snapshot);
         }
         if let (Some(device), true) = (&self.device, devices.is_empty()) {
-            return Err(CommandError::new(format!("the device {device:?} has no snapshots; see: holdfast snapshots")));
+            return Err(CommandError::new(format!(
+                "the device {device:?} has no snapshots; see: holdfast snapshots"
+            )));
         }
         let mut decided = Vec::new();
         for mut snapshots in devices.into_values() {
@@ -128,16 +160,28 @@ impl Forget {
                 })
                 .collect();
             for decision in decide(policy, now_seconds(), &candidates).decisions {
-                let reasons: Vec<String> = decision.reasons.iter().map(|reason| format!("{reason}")).collect();
+                let reasons: Vec<String> = decision
+                    .reasons
+                    .iter()
+                    .map(|reason| format!("{reason}"))
+                    .collect();
                 let kept_for = (!reasons.is_empty()).then(|| reasons.join(", "));
-                decided.push(Decided { snapshot: snapshots[decision.id], kept_for });
+                decided.push(Decided {
+                    snapshot: snapshots[decision.id],
+                    kept_for,
+                });
             }
         }
         Ok(decided)
     }
 
     /// What is named is given up, but for the newest of its device: gc keeps that one anyway.
-    fn by_name<'a>(&self, archive: &Archive, all: &'a [Snapshot], decided: &mut Vec<Decided<'a>>) -> Result<(), CommandError> {
+    fn by_name<'a>(
+        &self,
+        archive: &Archive,
+        all: &'a [Snapshot],
+        decided: &mut Vec<Decided<'a>>,
+    ) -> Result<(), CommandError> {
         let newest = archive.newest_commits().map_err(CommandError::from_error)?;
         for name in &self.snapshots {
             let wanted = archive.resolve(name).map_err(CommandError::from_error)?;
@@ -147,19 +191,28 @@ impl Forget {
                     full_name(&wanted)
                 )));
             }
-            let Some(snapshot) = all.iter().find(|snapshot| snapshot.name == wanted.name) else { continue };
+            let Some(snapshot) = all.iter().find(|snapshot| snapshot.name == wanted.name) else {
+                continue;
+            };
             decided.retain(|one| one.snapshot.name != wanted.name);
-            decided.push(Decided { snapshot, kept_for: None });
+            decided.push(Decided {
+                snapshot,
+                kept_for: None,
+            });
         }
         Ok(())
     }
 
     fn output(&self, decided: &[Decided<'_>]) -> Output {
-        let (kept, given_up): (Vec<_>, Vec<_>) = decided.iter().partition(|one| one.kept_for.is_some());
+        let (kept, given_up): (Vec<_>, Vec<_>) =
+            decided.iter().partition(|one| one.kept_for.is_some());
         let mut text = String::new();
         for one in decided {
             match &one.kept_for {
-                Some(reasons) => text.push_str(&format!("keep    {}  ({reasons})\n", full_name(one.snapshot))),
+                Some(reasons) => text.push_str(&format!(
+                    "keep    {}  ({reasons})\n",
+                    full_name(one.snapshot)
+                )),
                 None => text.push_str(&format!("forget  {}\n", full_name(one.snapshot))),
             }
         }
@@ -172,7 +225,10 @@ impl Forget {
         });
         let value = |one: &&Decided<'_>| {
             let mut value = as_json(one.snapshot);
-            value["kept_for"] = one.kept_for.as_ref().map_or(Value::Null, |reasons| json!(reasons));
+            value["kept_for"] = one
+                .kept_for
+                .as_ref()
+                .map_or(Value::Null, |reasons| json!(reasons));
             value
         };
         let json = json!({

@@ -41,14 +41,19 @@ impl Gc {
         let run = if self.dry_run { Run::Dry } else { Run::Real };
         let report = runtime::handle().block_on(collect(&*store, &rules, run));
         let report = report.map_err(CommandError::from_error)?;
-        let json = serde_json::to_value(&report).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        let json = serde_json::to_value(&report)
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }));
         Ok(Output::new(text(&report), json))
     }
 }
 
 fn text(report: &GcReport) -> String {
     let line = |what: &str, tally: &Tally| {
-        format!("{what:<34} {:>8} objects  {:>12}\n", tally.objects, shown_bytes(tally.bytes))
+        format!(
+            "{what:<34} {:>8} objects  {:>12}\n",
+            tally.objects,
+            shown_bytes(tally.bytes)
+        )
     };
     let would = if report.dry_run { "would be " } else { "" };
     let mut text = line("needed", &report.needed);
@@ -59,8 +64,13 @@ fn text(report: &GcReport) -> String {
         text.push_str(&line("condemned once, needed again", &report.spared));
     }
     if let Some(due) = report.next_due {
-        let due = shown_time(Time { seconds: due, nanos: 0 });
-        text.push_str(&format!("the first of what waits may be deleted from {due}; until then: holdfast undelete\n"));
+        let due = shown_time(Time {
+            seconds: due,
+            nanos: 0,
+        });
+        text.push_str(&format!(
+            "the first of what waits may be deleted from {due}; until then: holdfast undelete\n"
+        ));
     }
     for commit in &report.lost_pins {
         text.push_str(&format!("kept by name but not there: {commit}\n"));
@@ -82,7 +92,10 @@ pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(wrong)
+    number
+        .checked_mul(unit)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]

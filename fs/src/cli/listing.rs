@@ -22,11 +22,19 @@ pub(super) struct Listing {
 impl Listing {
     pub(super) fn new(json: bool) -> Listing {
         let lines = (!json).then(|| BufWriter::new(std::io::stdout()));
-        Listing { lines, values: Vec::new(), count: 0 }
+        Listing {
+            lines,
+            values: Vec::new(),
+            count: 0,
+        }
     }
 
     /// Adds one; says whether anybody still listens.
-    pub(super) fn add(&mut self, line: impl FnOnce() -> Vec<u8>, value: impl FnOnce() -> Value) -> bool {
+    pub(super) fn add(
+        &mut self,
+        line: impl FnOnce() -> Vec<u8>,
+        value: impl FnOnce() -> Value,
+    ) -> bool {
         self.count += 1;
         match &mut self.lines {
             None => {
@@ -56,7 +64,11 @@ pub(super) fn long_line(path: &[u8], found: &Found) -> Vec<u8> {
     let attributes = &found.inode.attributes;
     let size = match attributes.kind {
         FileKind::CharDevice | FileKind::BlockDevice => {
-            format!("{},{}", rustix::fs::major(attributes.rdev), rustix::fs::minor(attributes.rdev))
+            format!(
+                "{},{}",
+                rustix::fs::major(attributes.rdev),
+                rustix::fs::minor(attributes.rdev)
+            )
         }
         _ => size(&found.inode).to_string(),
     };
@@ -101,7 +113,12 @@ pub(super) fn as_json(path: &[u8], found: &Found) -> Value {
         value["target"] = json!(String::from_utf8_lossy(target));
     }
     if !found.inode.xattrs.is_empty() {
-        let names: Vec<_> = found.inode.xattrs.keys().map(|name| String::from_utf8_lossy(name)).collect();
+        let names: Vec<_> = found
+            .inode
+            .xattrs
+            .keys()
+            .map(|name| String::from_utf8_lossy(name))
+            .collect();
         value["xattrs"] = json!(names);
     }
     value

@@ -35,16 +35,26 @@ impl Ls {
         walk::components(path).for_each(|name| walk::join(&mut top, name));
         let mut listing = Listing::new(context.json);
         if found.inode.attributes.kind == FileKind::Directory {
-            self.list(&tree, &found, &top, &mut listing).map_err(CommandError::from_error)?;
+            self.list(&tree, &found, &top, &mut listing)
+                .map_err(CommandError::from_error)?;
         } else {
             self.show(&top, &found, &mut listing);
         }
         let (_, entries) = listing.finish();
-        Ok(Output::new("", json!({ "snapshot": full_name(&snapshot), "entries": entries })))
+        Ok(Output::new(
+            "",
+            json!({ "snapshot": full_name(&snapshot), "entries": entries }),
+        ))
     }
 
     /// Folders are gone through by name, one after the other; only names on the way down are held.
-    fn list(&self, tree: &SnapshotTree, top: &Found, path: &[u8], listing: &mut Listing) -> Result<(), WalkError> {
+    fn list(
+        &self,
+        tree: &SnapshotTree,
+        top: &Found,
+        path: &[u8],
+        listing: &mut Listing,
+    ) -> Result<(), WalkError> {
         let mut levels = vec![(path.to_vec(), by_name(tree, top, path)?)];
         while let Some((folder, entries)) = levels.last_mut() {
             let Some(entry) = entries.next() else {
@@ -52,9 +62,16 @@ impl Ls {
                 continue;
             };
             let path = walk::joined(folder, &entry.name);
-            let failed = |source| WalkError::Load { path: walk::printed(&path), source };
+            let failed = |source| WalkError::Load {
+                path: walk::printed(&path),
+                source,
+            };
             let found = tree.inode(entry.target).map_err(failed)?;
-            let shown = if self.recursive { path.as_slice() } else { entry.name.as_slice() };
+            let shown = if self.recursive {
+                path.as_slice()
+            } else {
+                entry.name.as_slice()
+            };
             if !self.show(shown, &found, listing) {
                 return Ok(());
             }
@@ -67,12 +84,27 @@ impl Ls {
     }
 
     fn show(&self, path: &[u8], found: &Found, listing: &mut Listing) -> bool {
-        let line = || if self.long { listing::long_line(path, found) } else { path.to_vec() };
+        let line = || {
+            if self.long {
+                listing::long_line(path, found)
+            } else {
+                path.to_vec()
+            }
+        };
         listing.add(line, || listing::as_json(path, found))
     }
 }
 
-fn by_name(tree: &SnapshotTree, folder: &Found, path: &[u8]) -> Result<std::vec::IntoIter<Entry>, WalkError> {
+fn by_name(
+    tree: &SnapshotTree,
+    folder: &Found,
+    path: &[u8],
+) -> Result<std::vec::IntoIter<Entry>, WalkError> {
     let entries = tree.by_name(&folder.inode);
-    Ok(entries.map_err(|source| WalkError::Load { path: walk::printed(path), source })?.into_iter())
+    Ok(entries
+        .map_err(|source| WalkError::Load {
+            path: walk::printed(path),
+            source,
+        })?
+        .into_iter())
 }

@@ -25,8 +25,12 @@ pub(super) fn settings(home: &Home, context: &Context) -> Result<Settings, Comma
 /// Puts the limits of this call in place of the settings'.
 pub(super) fn limit(settings: &mut Settings, context: &Context) {
     let limits = &mut settings.limits;
-    limits.upload_bytes_per_second = context.limit_upload.unwrap_or(limits.upload_bytes_per_second);
-    limits.download_bytes_per_second = context.limit_download.unwrap_or(limits.download_bytes_per_second);
+    limits.upload_bytes_per_second = context
+        .limit_upload
+        .unwrap_or(limits.upload_bytes_per_second);
+    limits.download_bytes_per_second = context
+        .limit_download
+        .unwrap_or(limits.download_bytes_per_second);
 }
 
 /// Opens the archive without the device's lock: works beside a mounted drive.
@@ -38,8 +42,13 @@ pub(super) fn archive(context: &Context) -> Result<Arc<Archive>, CommandError> {
 }
 
 /// The snapshot that a person means, and its tree.
-pub(super) fn snapshot(archive: &Arc<Archive>, name: &str) -> Result<(Snapshot, SnapshotTree), CommandError> {
-    let (snapshot, commit) = archive.load_snapshot(name).map_err(CommandError::from_error)?;
+pub(super) fn snapshot(
+    archive: &Arc<Archive>,
+    name: &str,
+) -> Result<(Snapshot, SnapshotTree), CommandError> {
+    let (snapshot, commit) = archive
+        .load_snapshot(name)
+        .map_err(CommandError::from_error)?;
     Ok((snapshot, tree(archive, commit)))
 }
 

@@ -39,9 +39,14 @@ impl Recover {
         let location = settings.store.clone();
         let store = open_store(&settings).map_err(CommandError::from_error)?;
         let code = read_code(self.recovery_code_file.as_deref())?;
-        let devices = Archive::devices_with_code(&store, &code).map_err(CommandError::from_error)?;
+        let devices =
+            Archive::devices_with_code(&store, &code).map_err(CommandError::from_error)?;
         let asks = self.from.is_none() && self.recovery_code_file.is_none();
-        let from = if asks { ask_for_device(&devices)? } else { self.from };
+        let from = if asks {
+            ask_for_device(&devices)?
+        } else {
+            self.from
+        };
         let device = self.device.unwrap_or_else(computer_name);
         let archive = Archive::recover(store, &home, settings, &code, &device, from.as_deref())
             .map_err(CommandError::from_error)?;
@@ -54,7 +59,9 @@ impl Recover {
              Next: holdfast snapshots, holdfast mount DIR\n",
             match &from {
                 Some(from) => format!("as the newest snapshot of {from:?}"),
-                None => "empty (--from DEVICE would have started it as that device's newest snapshot)".to_owned(),
+                None =>
+                    "empty (--from DEVICE would have started it as that device's newest snapshot)"
+                        .to_owned(),
             },
             names.join(", "),
         );
@@ -73,14 +80,17 @@ fn read_code(file: Option<&Path>) -> Result<RecoveryCode, CommandError> {
     let typed = match file {
         Some(file) if file == Path::new("-") => read_line(),
         Some(file) => std::fs::read_to_string(file).map(Zeroizing::new),
-        None if std::io::stdin().is_terminal() => rpassword::prompt_password("Recovery code: ").map(Zeroizing::new),
+        None if std::io::stdin().is_terminal() => {
+            rpassword::prompt_password("Recovery code: ").map(Zeroizing::new)
+        }
         None => {
             return Err(CommandError::new(
                 "the recovery code is asked for on a terminal; use --recovery-code-file FILE without one",
             ));
         }
     };
-    let typed = typed.map_err(|error| CommandError::because("the recovery code could not be read", error))?;
+    let typed = typed
+        .map_err(|error| CommandError::because("the recovery code could not be read", error))?;
     RecoveryCode::parse(typed.trim()).map_err(CommandError::from_error)
 }
 
@@ -97,12 +107,16 @@ fn ask_for_device(devices: &[DeviceRecord]) -> Result<Option<String>, CommandErr
         for device in devices {
             writeln!(terminal, "  {}", device.name)?;
         }
-        write!(terminal, "Start current/ as the newest snapshot of (nothing: start empty): ")?;
+        write!(
+            terminal,
+            "Start current/ as the newest snapshot of (nothing: start empty): "
+        )?;
         terminal.flush()?;
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line)?;
         Ok(line.trim().to_owned())
     };
-    let answer = ask(&mut terminal).map_err(|error| CommandError::because("the device could not be asked for", error))?;
+    let answer = ask(&mut terminal)
+        .map_err(|error| CommandError::because("the device could not be asked for", error))?;
     Ok((!answer.is_empty()).then_some(answer))
 }

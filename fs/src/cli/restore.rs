@@ -48,7 +48,10 @@ impl Restore {
         for place in &self.places {
             let (name, path) = split_path(place);
             let (_, tree) = opening::snapshot(&archive, name)?;
-            selected.push(Selected { tree, path: path.to_vec() });
+            selected.push(Selected {
+                tree,
+                path: path.to_vec(),
+            });
         }
         let progress = context.progress("restoring");
         progress.set_total(total_bytes(&selected).map_err(CommandError::from_error)?);
@@ -59,7 +62,9 @@ impl Restore {
             verify: self.verify,
             threads: 0,
         };
-        let report = restore(&selected, &self.target, options, &|bytes| progress.advance(bytes));
+        let report = restore(&selected, &self.target, options, &|bytes| {
+            progress.advance(bytes)
+        });
         progress.finish();
         let report = report.map_err(CommandError::from_error)?;
         let json = serde_json::to_value(&report)
@@ -69,7 +74,11 @@ impl Restore {
     }
 
     fn text(&self, report: &RestoreReport) -> String {
-        let verb = if report.dry_run { "would be restored" } else { "restored" };
+        let verb = if report.dry_run {
+            "would be restored"
+        } else {
+            "restored"
+        };
         let mut text = format!(
             "{} files ({}), {} folders, {} links and special files {verb} into {}\n",
             report.files,
@@ -79,7 +88,10 @@ impl Restore {
             self.target.display(),
         );
         if report.verified > 0 {
-            text.push_str(&format!("{} files were read back and are the same\n", report.verified));
+            text.push_str(&format!(
+                "{} files were read back and are the same\n",
+                report.verified
+            ));
         }
         if report.without_owner > 0 {
             text.push_str(&format!(
@@ -92,13 +104,24 @@ impl Restore {
                 "{} were left alone because something is there already (--overwrite replaces files):\n",
                 report.refused
             ));
-            push_some(&mut text, report.refused_paths.iter().map(String::as_str), report.refused);
+            push_some(
+                &mut text,
+                report.refused_paths.iter().map(String::as_str),
+                report.refused,
+            );
         }
         if report.failed > 0 {
             text.push_str(&format!("{} could not be restored whole:\n", report.failed));
-            let failures: Vec<String> =
-                report.failures.iter().map(|failure| format!("{}: {}", failure.path, failure.why)).collect();
-            push_some(&mut text, failures.iter().map(String::as_str), report.failed);
+            let failures: Vec<String> = report
+                .failures
+                .iter()
+                .map(|failure| format!("{}: {}", failure.path, failure.why))
+                .collect();
+            push_some(
+                &mut text,
+                failures.iter().map(String::as_str),
+                report.failed,
+            );
         }
         text
     }

@@ -107,13 +107,21 @@ impl Schedule {
         }
         home.settings().map_err(CommandError::from_error)?;
         let paths = self.absolute_paths()?;
-        let files = [(".service", self.service(&paths)?), (".timer", self.timer())];
+        let files = [
+            (".service", self.service(&paths)?),
+            (".timer", self.timer()),
+        ];
         std::fs::create_dir_all(&folder).map_err(|error| self.refused(&folder, error))?;
         for (ending, text) in files {
             let path = folder.join(format!("{UNIT}{ending}"));
             std::fs::write(&path, text).map_err(|error| self.refused(&path, error))?;
         }
-        let plan = Plan { every: self.every, paths, since: now_seconds(), last_success: None };
+        let plan = Plan {
+            every: self.every,
+            paths,
+            since: now_seconds(),
+            last_success: None,
+        };
         save(&home, &plan)?;
         Ok(self.enable(&folder, &plan))
     }
@@ -122,9 +130,16 @@ impl Schedule {
         if self.system {
             return Ok(PathBuf::from("/etc/systemd/system"));
         }
-        let set = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
-        let config = config.ok_or_else(|| CommandError::new("no home folder is known; set HOME, or use --system"))?;
+        let set = |variable: &str| {
+            std::env::var_os(variable)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let config =
+            set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
+        let config = config.ok_or_else(|| {
+            CommandError::new("no home folder is known; set HOME, or use --system")
+        })?;
         Ok(config.join("systemd/user"))
     }
 
@@ -135,18 +150,26 @@ impl Schedule {
 
     fn absolute_paths(&self) -> Result<Vec<String>, CommandError> {
         let absolute = |path: &PathBuf| {
-            let failed = |error| CommandError::because(format!("{} cannot be scheduled", path.display()), error);
+            let failed = |error| {
+                CommandError::because(format!("{} cannot be scheduled", path.display()), error)
+            };
             let path = std::path::absolute(path).map_err(failed)?;
             std::fs::symlink_metadata(&path).map_err(failed)?;
             let text = path.into_os_string().into_string();
-            text.map_err(|path| CommandError::new(format!("{} is no UTF-8, which unit files need", path.display())))
+            text.map_err(|path| {
+                CommandError::new(format!(
+                    "{} is no UTF-8, which unit files need",
+                    path.display()
+                ))
+            })
         };
         self.paths.iter().map(absolute).collect()
     }
 
     fn service(&self, paths: &[String]) -> Result<String, CommandError> {
-        let program = std::env::current_exe()
-            .map_err(|error| CommandError::because("this program's own path is not known", error))?;
+        let program = std::env::current_exe().map_err(|error| {
+            CommandError::because("this program's own path is not known", error)
+        })?;
         let program = quoted(&program.to_string_lossy());
         let mut backup = format!("{program} backup");
         for pattern in &self.exclude {
@@ -157,7 +180,9 @@ impl Schedule {
             backup.push_str(&format!(" {}", quoted(path)));
         }
         let environment = match std::env::var("HOLDFAST_HOME") {
-            Ok(home) if !home.is_empty() => format!("Environment={}\n", quoted(&format!("HOLDFAST_HOME={home}"))),
+            Ok(home) if !home.is_empty() => {
+                format!("Environment={}\n", quoted(&format!("HOLDFAST_HOME={home}")))
+            }
             _ => String::new(),
         };
         // Exit code 3: done, but some files could not be read; they are named in the journal.
@@ -182,16 +207,26 @@ impl Schedule {
         let unit = format!("{UNIT}.timer");
         let commands = [vec!["daemon-reload"], vec!["enable", "--now", &unit]];
         let is_enabled = commands.iter().all(|arguments| self.systemctl(arguments));
-        let what = format!("a backup of {} every {}", plan.paths.join(", "), self.every.word());
+        let what = format!(
+            "a backup of {} every {}",
+            plan.paths.join(", "),
+            self.every.word()
+        );
         let text = match is_enabled {
-            true => format!("{what} is scheduled; see: {} list-timers {unit}\n", self.systemctl_words()),
+            true => format!(
+                "{what} is scheduled; see: {} list-timers {unit}\n",
+                self.systemctl_words()
+            ),
             false => format!(
                 "{unit} is written to {}, but systemd does not run here; where it does, start {what} with: {s} daemon-reload && {s} enable --now {unit}\n",
                 folder.display(),
                 s = self.systemctl_words(),
             ),
         };
-        Output::new(text, json!({ "units": folder, "enabled": is_enabled, "every": self.every, "paths": plan.paths }))
+        Output::new(
+            text,
+            json!({ "units": folder, "enabled": is_enabled, "every": self.every, "paths": plan.paths }),
+        )
     }
 
     fn take_away(&self, home: &Home, folder: &Path) -> Result<Output, CommandError> {
@@ -208,15 +243,25 @@ impl Schedule {
         }
         self.systemctl(&["daemon-reload"]);
         match std::fs::remove_file(home.state_dir().join(STATE)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.refused(home.state_dir(), error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(self.refused(home.state_dir(), error));
+            }
             _ => {}
         }
-        let text = if removed { "no backup is scheduled any more\n" } else { "no backup was scheduled\n" };
+        let text = if removed {
+            "no backup is scheduled any more\n"
+        } else {
+            "no backup was scheduled\n"
+        };
         Ok(Output::new(text, json!({ "removed": removed })))
     }
 
     fn systemctl_words(&self) -> &'static str {
-        if self.system { "systemctl" } else { "systemctl --user" }
+        if self.system {
+            "systemctl"
+        } else {
+            "systemctl --user"
+        }
     }
 
     /// Whether systemd runs here and did it.
@@ -225,7 +270,10 @@ impl Schedule {
             return false;
         }
         let user: &[&str] = if self.system { &[] } else { &["--user"] };
-        let done = Process::new("systemctl").args(user).args(arguments).output();
+        let done = Process::new("systemctl")
+            .args(user)
+            .args(arguments)
+            .output();
         done.is_ok_and(|done| done.status.success())
     }
 }
@@ -253,14 +301,21 @@ fn load(home: &Home) -> Option<Plan> {
 
 fn save(home: &Home, plan: &Plan) -> Result<(), CommandError> {
     home.make_folders().map_err(CommandError::from_error)?;
-    home.save_state(STATE, json!(plan).to_string().as_bytes()).map_err(CommandError::from_error)
+    home.save_state(STATE, json!(plan).to_string().as_bytes())
+        .map_err(CommandError::from_error)
 }
 
 /// A backup has succeeded: the scheduled one is not overdue.
 pub fn record_success(home: &Home) -> Result<(), CommandError> {
     match load(home) {
         None => Ok(()),
-        Some(plan) => save(home, &Plan { last_success: Some(now_seconds()), ..plan }),
+        Some(plan) => save(
+            home,
+            &Plan {
+                last_success: Some(now_seconds()),
+                ..plan
+            },
+        ),
     }
 }
 
@@ -271,9 +326,18 @@ pub(super) fn overdue(home: &Home, now: i64) -> Option<String> {
     if now.saturating_sub(last) <= plan.every.patience_seconds() {
         return None;
     }
-    let since = shown_time(Time { seconds: last, nanos: 0 });
-    let what = if plan.last_success.is_some() { "the last one succeeded at" } else { "none has succeeded since" };
-    Some(format!("the scheduled backup is overdue: {what} {since}; run `holdfast backup`, and look at: systemctl --user status {UNIT}"))
+    let since = shown_time(Time {
+        seconds: last,
+        nanos: 0,
+    });
+    let what = if plan.last_success.is_some() {
+        "the last one succeeded at"
+    } else {
+        "none has succeeded since"
+    };
+    Some(format!(
+        "the scheduled backup is overdue: {what} {since}; run `holdfast backup`, and look at: systemctl --user status {UNIT}"
+    ))
 }
 
 #[cfg(test)]
@@ -291,17 +355,33 @@ mod tests {
         let (_folder, home) = home();
         assert_eq!(overdue(&home, now_seconds()), None);
         record_success(&home).unwrap();
-        let plan = Plan { every: Every::Day, paths: vec!["/home".to_owned()], since: 1_000_000, last_success: None };
+        let plan = Plan {
+            every: Every::Day,
+            paths: vec!["/home".to_owned()],
+            since: 1_000_000,
+            last_success: None,
+        };
         save(&home, &plan).unwrap();
         assert_eq!(overdue(&home, 1_000_000 + 86_400), None);
-        assert!(overdue(&home, 1_000_000 + 3 * 86_400).unwrap().contains("none has succeeded"));
+        assert!(
+            overdue(&home, 1_000_000 + 3 * 86_400)
+                .unwrap()
+                .contains("none has succeeded")
+        );
         record_success(&home).unwrap();
         assert_eq!(overdue(&home, now_seconds() + 86_400), None);
-        assert!(overdue(&home, now_seconds() + 3 * 86_400).unwrap().contains("succeeded at"));
+        assert!(
+            overdue(&home, now_seconds() + 3 * 86_400)
+                .unwrap()
+                .contains("succeeded at")
+        );
     }
 
     #[test]
     fn words_of_unit_files_are_quoted() {
-        assert_eq!(quoted("/home/a b/100% \"x\" $y\\"), r#""/home/a b/100%% \"x\" $$y\\""#);
+        assert_eq!(
+            quoted("/home/a b/100% \"x\" $y\\"),
+            r#""/home/a b/100%% \"x\" $$y\\""#
+        );
     }
 }

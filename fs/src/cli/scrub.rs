@@ -24,7 +24,10 @@ impl Scrub {
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let settings = self.store.settings(context)?;
         let store = open_store(&settings).map_err(CommandError::from_error)?;
-        let rules = Rules { grace: settings.grace(), ..Rules::at(now_seconds()) };
+        let rules = Rules {
+            grace: settings.grace(),
+            ..Rules::at(now_seconds())
+        };
         let progress = context.progress("scrubbing");
         let mut before = 0;
         let scrubbed = scrub(&*store, &rules, Options::default(), |now| {
@@ -35,7 +38,8 @@ impl Scrub {
         let report = runtime::handle().block_on(scrubbed);
         progress.finish();
         let report = report.map_err(CommandError::from_error)?;
-        let json = serde_json::to_value(&report).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        let json = serde_json::to_value(&report)
+            .unwrap_or_else(|error| json!({ "error": error.to_string() }));
         let exit = if report.is_clean() { 0 } else { 3 };
         Ok(Output::new(text(&report), json).with_exit(exit))
     }
@@ -43,7 +47,11 @@ impl Scrub {
 
 fn text(report: &ScrubReport) -> String {
     let checked = &report.checked;
-    let mut text = format!("{} objects ({}) checked\n", checked.objects, shown_bytes(checked.bytes));
+    let mut text = format!(
+        "{} objects ({}) checked\n",
+        checked.objects,
+        shown_bytes(checked.bytes)
+    );
     for (name, fault) in &report.faults {
         let (Fault::Damaged(why) | Fault::Malformed(why) | Fault::Unreadable(why)) = fault;
         text.push_str(&format!("{name}: {why}\n"));

@@ -24,11 +24,16 @@ impl Snapshots {
         let archive = opening::archive(context)?;
         let mut snapshots = archive.snapshots().map_err(CommandError::from_error)?;
         if let Some(device) = &self.device {
-            snapshots.retain(|snapshot| snapshot.device == *device || snapshot.name.device.to_string() == *device);
+            snapshots.retain(|snapshot| {
+                snapshot.device == *device || snapshot.name.device.to_string() == *device
+            });
         }
         let json = json!({ "snapshots": snapshots.iter().map(as_json).collect::<Vec<_>>() });
         if snapshots.is_empty() {
-            return Ok(Output::new("there are no snapshots yet; take one with: holdfast snapshot\n", json));
+            return Ok(Output::new(
+                "there are no snapshots yet; take one with: holdfast snapshot\n",
+                json,
+            ));
         }
         Ok(Output::new(table(&snapshots), json))
     }
@@ -37,7 +42,9 @@ impl Snapshots {
 fn table(snapshots: &[Snapshot]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["SNAPSHOT", "DEVICE", "TIME", "LABEL", "FILES", "SIZE", "NEW"]);
+    table.set_header([
+        "SNAPSHOT", "DEVICE", "TIME", "LABEL", "FILES", "SIZE", "NEW",
+    ]);
     for snapshot in snapshots {
         table.add_row([
             snapshot.folder.clone(),

@@ -105,13 +105,21 @@ impl S3Arguments {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
-    let failed = |error| CommandError::because(format!("{} cannot be made an absolute path", path.display()), error);
+    let failed = |error| {
+        CommandError::because(
+            format!("{} cannot be made an absolute path", path.display()),
+            error,
+        )
+    };
     std::path::absolute(path).map_err(failed)
 }
 
 fn utf8(path: PathBuf) -> Result<String, CommandError> {
     path.into_os_string().into_string().map_err(|path| {
-        CommandError::new(format!("{} is no UTF-8, which the settings need; choose another folder", path.display()))
+        CommandError::new(format!(
+            "{} is no UTF-8, which the settings need; choose another folder",
+            path.display()
+        ))
     })
 }
 

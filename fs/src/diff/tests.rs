@@ -20,9 +20,14 @@ fn each_difference_is_told_once_and_by_name() {
     new.body = sketch.file(0o644, &[Some(b"new")]).body;
     let mut touched = same.clone();
     touched.attributes.mode = 0o600;
-    let deep = sketch.folder(0o755, vec![named("same", same.clone()), named("x", old.clone())]);
+    let deep = sketch.folder(
+        0o755,
+        vec![named("same", same.clone()), named("x", old.clone())],
+    );
     let mut deeper = deep.clone();
-    deeper.body = sketch.folder(0o755, vec![named("same", same.clone()), named("x", new)]).body;
+    deeper.body = sketch
+        .folder(0o755, vec![named("same", same.clone()), named("x", new)])
+        .body;
     let link = sketch.symlink(b"somewhere");
     let unchanged = sketch.folder(0o755, vec![named("same", same.clone())]);
     let gone = sketch.folder(0o755, vec![named("below", same.clone())]);
@@ -41,7 +46,10 @@ fn each_difference_is_told_once_and_by_name() {
         named("unchanged", unchanged),
     ]);
     let found = changes(&first, &second);
-    let found: Vec<_> = found.iter().map(|(path, change)| (path.as_str(), *change)).collect();
+    let found: Vec<_> = found
+        .iter()
+        .map(|(path, change)| (path.as_str(), *change))
+        .collect();
     assert_eq!(
         found,
         [
@@ -68,5 +76,11 @@ fn a_linked_file_is_compared_although_its_folder_has_the_same_tree() {
     sketch.linked(after, &["a", "b"]);
     let second = sketch.snapshot(vec![named("folder", folder)]);
     let found = changes(&first, &second);
-    assert_eq!(found, [("folder/a".to_owned(), Change::Content), ("folder/b".to_owned(), Change::Content)]);
+    assert_eq!(
+        found,
+        [
+            ("folder/a".to_owned(), Change::Content),
+            ("folder/b".to_owned(), Change::Content)
+        ]
+    );
 }

@@ -44,7 +44,11 @@ pub(super) fn apply(place: &Place<'_>, inode: &Inode) -> Lost {
             lost.unless(set_xattr(place, name, value), &what, privileged);
         }
     }
-    lost.unless(set_times(place, attributes.atime, attributes.mtime), "times", false);
+    lost.unless(
+        set_times(place, attributes.atime, attributes.mtime),
+        "times",
+        false,
+    );
     lost
 }
 
@@ -52,8 +56,13 @@ impl Lost {
     fn unless(&mut self, done: rustix::io::Result<()>, what: &str, privileged: bool) {
         match done {
             Ok(()) => {}
-            Err(Errno::PERM | Errno::ACCESS) if privileged && !is_root() => self.for_lack_of_root = true,
-            Err(error) => self.named.push(format!("{what} could not be set: {}", io::Error::from(error))),
+            Err(Errno::PERM | Errno::ACCESS) if privileged && !is_root() => {
+                self.for_lack_of_root = true
+            }
+            Err(error) => self.named.push(format!(
+                "{what} could not be set: {}",
+                io::Error::from(error)
+            )),
         }
     }
 }
@@ -67,11 +76,15 @@ fn is_acl(name: &[u8]) -> bool {
 }
 
 fn chown(place: &Place<'_>, uid: u32, gid: u32) -> rustix::io::Result<()> {
-    let (Some(uid), Some(gid)) = (owner(uid), owner(gid)) else { return Err(Errno::INVAL) };
+    let (Some(uid), Some(gid)) = (owner(uid), owner(gid)) else {
+        return Err(Errno::INVAL);
+    };
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     match place {
         Place::Open(file) => rustix::fs::fchown(file, uid, gid),
-        Place::Named(folder, name) => rustix::fs::chownat(folder, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+        Place::Named(folder, name) => {
+            rustix::fs::chownat(folder, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        }
     }
 }
 
@@ -109,13 +122,21 @@ fn by_descriptor(file: BorrowedFd<'_>) -> String {
 }
 
 fn set_times(place: &Place<'_>, atime: Time, mtime: Time) -> rustix::io::Result<()> {
-    let times = Timestamps { last_access: timespec(atime), last_modification: timespec(mtime) };
+    let times = Timestamps {
+        last_access: timespec(atime),
+        last_modification: timespec(mtime),
+    };
     match place {
         Place::Open(file) => rustix::fs::futimens(file, &times),
-        Place::Named(folder, name) => rustix::fs::utimensat(folder, *name, &times, AtFlags::SYMLINK_NOFOLLOW),
+        Place::Named(folder, name) => {
+            rustix::fs::utimensat(folder, *name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        }
     }
 }
 
 fn timespec(time: Time) -> Timespec {
-    Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanos) as _ }
+    Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: i64::from(time.nanos) as _,
+    }
 }

@@ -13,9 +13,9 @@ use holdfast_crypto::{ChunkId, ChunkKind};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::Stopped;
 use super::attributes::{self, Lost, Place};
 use super::folder::Refusal;
-use super::Stopped;
 use crate::chunks::LoadError;
 use crate::format::{Body, FileKind, Inode, ListRef, Piece};
 use crate::walk::SnapshotSource;
@@ -103,18 +103,25 @@ fn make(
     manner: Manner,
     progress: &dyn Fn(u64),
 ) -> Result<Lost, FileError> {
-    let special = |kind, device| rustix::fs::mknodat(folder, name, kind, Mode::RUSR | Mode::WUSR, device);
+    let special =
+        |kind, device| rustix::fs::mknodat(folder, name, kind, Mode::RUSR | Mode::WUSR, device);
     let device = inode.attributes.rdev;
     match (&inode.body, inode.attributes.kind) {
         (Body::Regular { size, list, .. }, FileKind::Regular) => {
             return regular(source, folder, name, inode, (*size, list), manner, progress);
         }
-        (Body::Symlink { target }, FileKind::Symlink) => rustix::fs::symlinkat(target.as_slice(), folder, name)?,
+        (Body::Symlink { target }, FileKind::Symlink) => {
+            rustix::fs::symlinkat(target.as_slice(), folder, name)?
+        }
         (Body::Special, FileKind::Fifo) => special(FileType::Fifo, 0)?,
         (Body::Special, FileKind::Socket) => special(FileType::Socket, 0)?,
         (Body::Special, FileKind::CharDevice) => special(FileType::CharacterDevice, device)?,
         (Body::Special, FileKind::BlockDevice) => special(FileType::BlockDevice, device)?,
-        _ => return Err(FileError::Other("its kind contradicts its content".to_owned())),
+        _ => {
+            return Err(FileError::Other(
+                "its kind contradicts its content".to_owned(),
+            ));
+        }
     }
     Ok(attributes::apply(&Place::Named(folder, name), inode))
 }
@@ -129,11 +136,18 @@ fn regular(
     progress: &dyn Fn(u64),
 ) -> Result<Lost, FileError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
+    let file = File::from(rustix::fs::openat(
+        folder,
+        name,
+        flags,
+        Mode::RUSR | Mode::WUSR,
+    )?);
     let mut written = blake3::Hasher::new();
     each_piece(source, list, manner.ahead_bytes, &mut |offset, bytes| {
         if offset + bytes.len() as u64 > size {
-            return Err(FileError::Other("its pieces are longer than the file".to_owned()));
+            return Err(FileError::Other(
+                "its pieces are longer than the file".to_owned(),
+            ));
         }
         file.write_all_at(bytes, offset)?;
         if manner.verify {
@@ -145,17 +159,22 @@ fn regular(
     // What no piece covers is a hole, at the end too.
     file.set_len(size)?;
     if manner.verify && read_back(source, list, size, &file)? != written.finalize() {
-        return Err(FileError::Other("what was read back is not what was written; check this disk".to_owned()));
+        return Err(FileError::Other(
+            "what was read back is not what was written; check this disk".to_owned(),
+        ));
     }
     Ok(attributes::apply(&Place::Open(file.as_fd()), inode))
 }
+
+/// Takes the offset and bytes of a piece.
+type EachPiece<'a> = dyn FnMut(u64, &[u8]) -> Result<(), FileError> + 'a;
 
 /// Calls `each` with the offset and bytes of every piece that is no hole.
 pub(crate) fn each_piece(
     source: &dyn SnapshotSource,
     list: &ListRef,
     ahead_bytes: u64,
-    each: &mut dyn FnMut(u64, &[u8]) -> Result<(), FileError>,
+    each: &mut EachPiece<'_>,
 ) -> Result<(), FileError> {
     let mut pieces = crate::list::pieces_from(source, list, 0);
     let mut window: VecDeque<(u64, ChunkId, u32)> = VecDeque::new();
@@ -169,17 +188,27 @@ pub(crate) fn each_piece(
             }
         }
         if asked == 0 && window.len() > 1 {
-            let wanted: Vec<_> = window.iter().map(|(_, id, _)| (ChunkKind::Data, *id)).collect();
+            let wanted: Vec<_> = window
+                .iter()
+                .map(|(_, id, _)| (ChunkKind::Data, *id))
+                .collect();
             source.prefetch(&wanted);
             // Asked again when half of it is used up.
             asked = window.len().div_ceil(2);
         }
-        let Some((offset, id, length)) = window.pop_front() else { return Ok(()) };
+        let Some((offset, id, length)) = window.pop_front() else {
+            return Ok(());
+        };
         window_bytes -= u64::from(length);
         asked = asked.saturating_sub(1);
         let bytes = source.load(ChunkKind::Data, &id)?;
         if bytes.len() != length as usize {
-            return Err(LoadError::Damaged { kind: ChunkKind::Data, id, object: None }.into());
+            return Err(LoadError::Damaged {
+                kind: ChunkKind::Data,
+                id,
+                object: None,
+            }
+            .into());
         }
         each(offset, &bytes)?;
     }
@@ -196,12 +225,16 @@ fn read_back(
     // Only then does reading tell what the disk has, rather than memory.
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     if file.metadata()?.len() != size {
-        return Err(FileError::Other("what was read back has another length".to_owned()));
+        return Err(FileError::Other(
+            "what was read back has another length".to_owned(),
+        ));
     }
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 256 << 10];
     for piece in crate::list::pieces_from(source, list, 0) {
-        let (offset, Piece::Chunk { length, .. }) = piece? else { continue };
+        let (offset, Piece::Chunk { length, .. }) = piece? else {
+            continue;
+        };
         let mut done = 0;
         while done < u64::from(length) {
             let part = (u64::from(length) - done).min(buffer.len() as u64) as usize;
@@ -213,7 +246,12 @@ fn read_back(
     Ok(hasher.finalize())
 }
 
-fn give_name(folder: BorrowedFd<'_>, from: &[u8], name: &[u8], overwrite: bool) -> Result<(), FileError> {
+fn give_name(
+    folder: BorrowedFd<'_>,
+    from: &[u8],
+    name: &[u8],
+    overwrite: bool,
+) -> Result<(), FileError> {
     if overwrite {
         return rustix::fs::renameat(folder, from, folder, name).map_err(|error| match error {
             // A folder is never removed with all that is in it.
@@ -224,7 +262,9 @@ fn give_name(folder: BorrowedFd<'_>, from: &[u8], name: &[u8], overwrite: bool) 
     match rustix::fs::renameat_with(folder, from, folder, name, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(FileError::Target(Refusal::Exists)),
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => give_name_by_link(folder, from, name),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            give_name_by_link(folder, from, name)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -264,7 +304,7 @@ impl ContentError {
     }
 }
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Reads a file from the beginning, holes as zeros, a chunk at a time.
 pub fn read_content(
@@ -289,7 +329,9 @@ pub fn read_content(
         let written = if end > size || offset < at {
             Err(ContentError::Length)
         } else {
-            zeros_to(at, offset, out).and_then(|()| out(bytes)).map_err(ContentError::from)
+            zeros_to(at, offset, out)
+                .and_then(|()| out(bytes))
+                .map_err(ContentError::from)
         };
         at = end;
         written.map_err(|error| {

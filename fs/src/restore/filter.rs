@@ -24,7 +24,9 @@ struct Patterns {
 
 /// A pattern that is none.
 #[derive(Debug, thiserror::Error)]
-#[error("{pattern:?} is no pattern ({source}); use *, ?, [abc], {{a,b}} and **, and quote it for the shell")]
+#[error(
+    "{pattern:?} is no pattern ({source}); use *, ?, [abc], {{a,b}} and **, and quote it for the shell"
+)]
 pub struct PatternError {
     pattern: String,
     source: globset::Error,
@@ -44,17 +46,28 @@ pub enum Verdict {
 impl Filter {
     /// Reads the patterns. No `include` lets everything through.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Filter, PatternError> {
-        Ok(Filter { include: Patterns::new(include)?, exclude: Patterns::new(exclude)? })
+        Ok(Filter {
+            include: Patterns::new(include)?,
+            exclude: Patterns::new(exclude)?,
+        })
     }
 
     /// The verdict on the top.
     pub fn start(&self) -> Verdict {
-        if self.include.is_some() { Verdict::Search } else { Verdict::Take }
+        if self.include.is_some() {
+            Verdict::Search
+        } else {
+            Verdict::Take
+        }
     }
 
     /// The verdict on a path whose folder had the verdict `above`.
     pub fn judge(&self, above: Verdict, path: &[u8]) -> Verdict {
-        let matches = |patterns: &Option<Patterns>| patterns.as_ref().is_some_and(|patterns| patterns.matches(path));
+        let matches = |patterns: &Option<Patterns>| {
+            patterns
+                .as_ref()
+                .is_some_and(|patterns| patterns.matches(path))
+        };
         match above {
             Verdict::Skip => Verdict::Skip,
             _ if matches(&self.exclude) => Verdict::Skip,
@@ -72,15 +85,30 @@ impl Patterns {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
             let whole = pattern.trim_end_matches('/');
-            let failed = |source| PatternError { pattern: pattern.clone(), source };
-            let glob = GlobBuilder::new(whole.trim_start_matches('/')).literal_separator(true).build();
+            let failed = |source| PatternError {
+                pattern: pattern.clone(),
+                source,
+            };
+            let glob = GlobBuilder::new(whole.trim_start_matches('/'))
+                .literal_separator(true)
+                .build();
             let glob = glob.map_err(failed)?;
-            if whole.contains('/') { paths.add(glob) } else { names.add(glob) };
+            if whole.contains('/') {
+                paths.add(glob)
+            } else {
+                names.add(glob)
+            };
         }
         let built = |builder: GlobSetBuilder| {
-            builder.build().map_err(|source| PatternError { pattern: patterns.join(" "), source })
+            builder.build().map_err(|source| PatternError {
+                pattern: patterns.join(" "),
+                source,
+            })
         };
-        Ok(Some(Patterns { names: built(names)?, paths: built(paths)? }))
+        Ok(Some(Patterns {
+            names: built(names)?,
+            paths: built(paths)?,
+        }))
     }
 
     fn matches(&self, path: &[u8]) -> bool {
@@ -95,7 +123,11 @@ mod tests {
     use super::*;
 
     fn filter(include: &[&str], exclude: &[&str]) -> Filter {
-        let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let owned = |list: &[&str]| {
+            list.iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
         Filter::new(&owned(include), &owned(exclude)).unwrap()
     }
 
@@ -105,7 +137,10 @@ mod tests {
         let top = filter.start();
         assert_eq!(filter.judge(top, b"src"), Verdict::Search);
         assert_eq!(filter.judge(Verdict::Search, b"src/main.rs"), Verdict::Take);
-        assert_eq!(filter.judge(Verdict::Search, b"src/main.c"), Verdict::Search);
+        assert_eq!(
+            filter.judge(Verdict::Search, b"src/main.c"),
+            Verdict::Search
+        );
         assert_eq!(filter.judge(top, b"docs/a/b"), Verdict::Take);
         assert_eq!(filter.judge(Verdict::Take, b"docs/tmp"), Verdict::Skip);
         assert_eq!(filter.judge(Verdict::Search, b"a/target"), Verdict::Search);

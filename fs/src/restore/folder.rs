@@ -53,20 +53,39 @@ impl From<Errno> for Refusal {
     }
 }
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 impl Folder {
     /// The target itself.
     pub(super) fn top(shared: Arc<Shared>, file: OwnedFd, inode: Option<Inode>) -> Arc<Folder> {
-        let opened = Opened { file, is_new: inode.is_some() };
+        let opened = Opened {
+            file,
+            is_new: inode.is_some(),
+        };
         let state = OnceLock::from(Ok(opened));
-        Arc::new(Folder { shared, parent: None, name: Vec::new(), path: Vec::new(), inode, state })
+        Arc::new(Folder {
+            shared,
+            parent: None,
+            name: Vec::new(),
+            path: Vec::new(),
+            inode,
+            state,
+        })
     }
 
     /// A target that is not there, in a dry run.
     pub(super) fn absent(shared: Arc<Shared>) -> Arc<Folder> {
         let state = OnceLock::from(Err(Refusal::WouldBeMade));
-        Arc::new(Folder { shared, parent: None, name: Vec::new(), path: Vec::new(), inode: None, state })
+        Arc::new(Folder {
+            shared,
+            parent: None,
+            name: Vec::new(),
+            path: Vec::new(),
+            inode: None,
+            state,
+        })
     }
 
     /// A folder in this one; not made yet.
@@ -100,7 +119,12 @@ impl Folder {
     fn make(&self) -> Result<Opened, Refusal> {
         let options = &self.shared.options;
         let name = self.name.as_slice();
-        let parent = match self.parent.as_ref().expect("the target is open from the start").open() {
+        let parent = match self
+            .parent
+            .as_ref()
+            .expect("the target is open from the start")
+            .open()
+        {
             Err(Refusal::WouldBeMade) => {
                 self.shared.count(|report| report.folders += 1);
                 return Err(Refusal::WouldBeMade);
@@ -108,8 +132,12 @@ impl Folder {
             parent => parent?,
         };
         if options.dry_run {
-            return match rustix::fs::openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty()) {
-                Ok(file) => Ok(Opened { file, is_new: false }),
+            return match rustix::fs::openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())
+            {
+                Ok(file) => Ok(Opened {
+                    file,
+                    is_new: false,
+                }),
                 Err(Errno::NOENT) => {
                     self.shared.count(|report| report.folders += 1);
                     Err(Refusal::WouldBeMade)
@@ -148,7 +176,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let (Some(inode), Some(Ok(opened))) = (&self.inode, self.state.get()) else { return };
+        let (Some(inode), Some(Ok(opened))) = (&self.inode, self.state.get()) else {
+            return;
+        };
         let ours = opened.is_new || self.shared.options.overwrite;
         if ours && !self.shared.options.dry_run {
             let lost = attributes::apply(&Place::Open(opened.file.as_fd()), inode);
@@ -159,7 +189,10 @@ impl Drop for Folder {
 
 /// Opens, or makes, the folder that everything goes into. Symbolic links in its own path are the
 /// user's and are followed.
-pub(super) fn open_target(target: &std::path::Path, dry_run: bool) -> io::Result<Option<(OwnedFd, bool)>> {
+pub(super) fn open_target(
+    target: &std::path::Path,
+    dry_run: bool,
+) -> io::Result<Option<(OwnedFd, bool)>> {
     let open = || rustix::fs::open(target, FOLDER, Mode::empty());
     match open() {
         Ok(file) => return Ok(Some((file, false))),

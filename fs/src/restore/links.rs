@@ -100,7 +100,13 @@ pub(super) fn link(
     match rustix::fs::linkat(from, last, folder, name, AtFlags::empty()) {
         Err(Errno::EXIST) if overwrite => {
             rustix::fs::unlinkat(folder, name, AtFlags::empty())?;
-            Ok(rustix::fs::linkat(from, last, folder, name, AtFlags::empty())?)
+            Ok(rustix::fs::linkat(
+                from,
+                last,
+                folder,
+                name,
+                AtFlags::empty(),
+            )?)
         }
         Err(Errno::EXIST) => Err(Refusal::Exists),
         done => Ok(done?),

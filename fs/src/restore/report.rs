@@ -69,8 +69,16 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(options: RestoreOptions) -> Shared {
-        let report = RestoreReport { dry_run: options.dry_run, ..RestoreReport::default() };
-        Shared { options, report: Mutex::new(report), stop: AtomicBool::new(false), stopped: Mutex::new(None) }
+        let report = RestoreReport {
+            dry_run: options.dry_run,
+            ..RestoreReport::default()
+        };
+        Shared {
+            options,
+            report: Mutex::new(report),
+            stop: AtomicBool::new(false),
+            stopped: Mutex::new(None),
+        }
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut RestoreReport)) {
@@ -99,7 +107,10 @@ impl Shared {
         self.count(|report| {
             report.failed += 1;
             if report.failures.len() < NAMED_AT_MOST {
-                report.failures.push(Failure { path: walk::printed(path), why: why.to_string() });
+                report.failures.push(Failure {
+                    path: walk::printed(path),
+                    why: why.to_string(),
+                });
             }
         });
     }

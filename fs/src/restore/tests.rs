@@ -11,7 +11,9 @@ struct Target {
 
 impl Target {
     fn new() -> Target {
-        Target { folder: tempfile::tempdir().unwrap() }
+        Target {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -19,23 +21,37 @@ impl Target {
     }
 
     fn restore(&self, tree: &SnapshotTree, path: &str, options: RestoreOptions) -> RestoreReport {
-        let selected = [Selected { tree: tree.clone(), path: path.as_bytes().to_vec() }];
+        let selected = [Selected {
+            tree: tree.clone(),
+            path: path.as_bytes().to_vec(),
+        }];
         restore(&selected, &self.path(""), options, &|_| ()).unwrap()
     }
 }
 
 fn sample() -> (Sketch, SnapshotTree) {
     let mut sketch = Sketch::new();
-    let plain = sketch.file(0o640, &[Some(b"some content"), None, Some(b"behind a hole"), None]);
+    let plain = sketch.file(
+        0o640,
+        &[Some(b"some content"), None, Some(b"behind a hole"), None],
+    );
     let twice = sketch.file(0o4755, &[Some(b"twice")]);
     let link = sketch.symlink(b"../nowhere");
     let fifo = sketch.inode(FileKind::Fifo, 0o622, Body::Special);
     let mut entries = sketch.linked(twice, &["one", "two"]);
-    entries.extend([named("plain", plain), named("link", link), named("fifo", fifo)]);
+    entries.extend([
+        named("plain", plain),
+        named("link", link),
+        named("fifo", fifo),
+    ]);
     let read_only = sketch.folder(0o555, entries);
     let empty = sketch.folder(0o711, Vec::new());
     let text = sketch.file(0o644, &[Some(b"text")]);
-    let tree = sketch.snapshot(vec![named("read-only", read_only), named("empty", empty), named("a.txt", text)]);
+    let tree = sketch.snapshot(vec![
+        named("read-only", read_only),
+        named("empty", empty),
+        named("a.txt", text),
+    ]);
     (sketch, tree)
 }
 
@@ -43,26 +59,68 @@ fn sample() -> (Sketch, SnapshotTree) {
 fn everything_comes_back_with_its_attributes_links_and_holes() {
     let (_sketch, tree) = sample();
     let target = Target::new();
-    let report = target.restore(&tree, "", RestoreOptions { verify: true, ..RestoreOptions::default() });
+    let report = target.restore(
+        &tree,
+        "",
+        RestoreOptions {
+            verify: true,
+            ..RestoreOptions::default()
+        },
+    );
     assert!(report.is_complete(), "{report:?}");
-    assert_eq!((report.files, report.hard_links, report.folders, report.others), (3, 1, 2, 2));
+    assert_eq!(
+        (
+            report.files,
+            report.hard_links,
+            report.folders,
+            report.others
+        ),
+        (3, 1, 2, 2)
+    );
     assert_eq!(report.verified, 3);
 
     let content = fs::read(target.path("read-only/plain")).unwrap();
-    let expected = [&b"some content"[..], &[0; 65536], b"behind a hole", &[0; 65536]].concat();
+    let expected = [
+        &b"some content"[..],
+        &[0; 65536],
+        b"behind a hole",
+        &[0; 65536],
+    ]
+    .concat();
     assert_eq!(content, expected);
     let meta = fs::metadata(target.path("read-only/plain")).unwrap();
     assert_eq!(meta.mode() & 0o7777, 0o640);
-    let recorded = tree.find(b"read-only/plain").unwrap().inode.attributes.mtime;
-    assert_eq!((meta.mtime(), meta.mtime_nsec()), (recorded.seconds, i64::from(recorded.nanos)));
+    let recorded = tree
+        .find(b"read-only/plain")
+        .unwrap()
+        .inode
+        .attributes
+        .mtime;
+    assert_eq!(
+        (meta.mtime(), meta.mtime_nsec()),
+        (recorded.seconds, i64::from(recorded.nanos))
+    );
 
-    let (one, two) = (fs::metadata(target.path("read-only/one")).unwrap(), fs::metadata(target.path("read-only/two")).unwrap());
-    assert_eq!((one.ino(), one.nlink(), one.mode() & 0o7777), (two.ino(), 2, 0o4755));
-    assert_eq!(fs::read_link(target.path("read-only/link")).unwrap(), PathBuf::from("../nowhere"));
+    let (one, two) = (
+        fs::metadata(target.path("read-only/one")).unwrap(),
+        fs::metadata(target.path("read-only/two")).unwrap(),
+    );
+    assert_eq!(
+        (one.ino(), one.nlink(), one.mode() & 0o7777),
+        (two.ino(), 2, 0o4755)
+    );
+    assert_eq!(
+        fs::read_link(target.path("read-only/link")).unwrap(),
+        PathBuf::from("../nowhere")
+    );
     for (path, mode) in [("read-only", 0o555), ("empty", 0o711), ("", 0o755)] {
         let meta = fs::metadata(target.path(path)).unwrap();
         let recorded = tree.find(path.as_bytes()).unwrap().inode.attributes.mtime;
-        assert_eq!((meta.mode() & 0o7777, meta.mtime()), (mode, recorded.seconds), "{path}");
+        assert_eq!(
+            (meta.mode() & 0o7777, meta.mtime()),
+            (mode, recorded.seconds),
+            "{path}"
+        );
     }
 }
 
@@ -74,16 +132,35 @@ fn what_is_there_is_refused_named_and_left_alone_unless_it_may_be_replaced() {
     fs::write(target.path("a.txt"), "mine").unwrap();
     fs::set_permissions(target.path("empty"), fs::Permissions::from_mode(0o700)).unwrap();
     let report = target.restore(&tree, "", RestoreOptions::default());
-    assert_eq!((report.refused, report.refused_paths.clone()), (1, vec!["a.txt".to_owned()]));
+    assert_eq!(
+        (report.refused, report.refused_paths.clone()),
+        (1, vec!["a.txt".to_owned()])
+    );
     assert_eq!(report.files, 2);
     assert_eq!(fs::read(target.path("a.txt")).unwrap(), b"mine");
-    assert_eq!(fs::metadata(target.path("empty")).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(target.path("empty")).unwrap().mode() & 0o777,
+        0o700
+    );
 
-    let report = target.restore(&tree, "", RestoreOptions { overwrite: true, ..RestoreOptions::default() });
+    let report = target.restore(
+        &tree,
+        "",
+        RestoreOptions {
+            overwrite: true,
+            ..RestoreOptions::default()
+        },
+    );
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(fs::read(target.path("a.txt")).unwrap(), b"text");
-    assert_eq!(fs::metadata(target.path("empty")).unwrap().mode() & 0o777, 0o711);
-    assert_eq!(fs::metadata(target.path("read-only/one")).unwrap().nlink(), 2);
+    assert_eq!(
+        fs::metadata(target.path("empty")).unwrap().mode() & 0o777,
+        0o711
+    );
+    assert_eq!(
+        fs::metadata(target.path("read-only/one")).unwrap().nlink(),
+        2
+    );
 }
 
 #[test]
@@ -97,10 +174,21 @@ fn a_symbolic_link_in_the_target_leads_nothing_out_of_it() {
     std::os::unix::fs::symlink(outside.join("a"), target.path("a.txt")).unwrap();
     let report = target.restore(&tree, "", RestoreOptions::default());
     assert_eq!(report.refused, 2, "{report:?}");
-    let report = target.restore(&tree, "", RestoreOptions { overwrite: true, ..RestoreOptions::default() });
+    let report = target.restore(
+        &tree,
+        "",
+        RestoreOptions {
+            overwrite: true,
+            ..RestoreOptions::default()
+        },
+    );
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    assert!(fs::symlink_metadata(target.path("read-only")).unwrap().is_dir());
+    assert!(
+        fs::symlink_metadata(target.path("read-only"))
+            .unwrap()
+            .is_dir()
+    );
 }
 
 #[test]
@@ -113,8 +201,14 @@ fn one_bad_file_is_named_and_the_rest_goes_on() {
     assert_eq!(report.files, 2);
     // Each name of the file was tried.
     assert_eq!(report.failed, 2);
-    assert!(report.failures[0].path.starts_with("read-only/"), "{report:?}");
-    let left: Vec<_> = fs::read_dir(target.path("read-only")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        report.failures[0].path.starts_with("read-only/"),
+        "{report:?}"
+    );
+    let left: Vec<_> = fs::read_dir(target.path("read-only"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left.len(), 3, "{left:?}");
 }
 
@@ -136,7 +230,14 @@ fn a_path_goes_under_its_own_name_and_filters_leave_no_empty_folders() {
 
     let other = Target::new();
     let filter = Filter::new(&["two".to_owned()], &[]).unwrap();
-    let report = other.restore(&tree, "", RestoreOptions { filter, ..RestoreOptions::default() });
+    let report = other.restore(
+        &tree,
+        "",
+        RestoreOptions {
+            filter,
+            ..RestoreOptions::default()
+        },
+    );
     assert_eq!((report.files, report.folders), (1, 1));
     assert!(!other.path("empty").exists());
 }
@@ -145,9 +246,20 @@ fn a_path_goes_under_its_own_name_and_filters_leave_no_empty_folders() {
 fn a_dry_run_counts_and_writes_nothing() {
     let (_sketch, tree) = sample();
     let target = Target::new();
-    let dry = RestoreOptions { dry_run: true, ..RestoreOptions::default() };
+    let dry = RestoreOptions {
+        dry_run: true,
+        ..RestoreOptions::default()
+    };
     let report = target.restore(&tree, "", dry.clone());
-    assert_eq!((report.files, report.hard_links, report.folders, report.others), (3, 1, 2, 2));
+    assert_eq!(
+        (
+            report.files,
+            report.hard_links,
+            report.folders,
+            report.others
+        ),
+        (3, 1, 2, 2)
+    );
     assert!(!target.path("").exists());
     fs::create_dir_all(target.path("")).unwrap();
     fs::write(target.path("a.txt"), "mine").unwrap();
@@ -160,7 +272,9 @@ fn a_dry_run_counts_and_writes_nothing() {
 fn content_is_read_whole_with_its_holes() {
     let (sketch, tree) = sample();
     let inode = tree.find(b"read-only/plain").unwrap().inode;
-    let Body::Regular { size, list, .. } = &inode.body else { panic!() };
+    let Body::Regular { size, list, .. } = &inode.body else {
+        panic!()
+    };
     let mut content = Vec::new();
     let read = read_content(&*sketch.chunks, *size, list, &mut |bytes| {
         content.extend_from_slice(bytes);
@@ -178,14 +292,27 @@ fn thousands_of_files_in_nested_folders_come_back() {
     for outer in 0..40 {
         let files = (0..60).map(|inner| {
             let content = format!("{outer}/{inner}");
-            named(&format!("file-{inner}"), sketch.file(0o644, &[Some(content.as_bytes())]))
+            named(
+                &format!("file-{inner}"),
+                sketch.file(0o644, &[Some(content.as_bytes())]),
+            )
         });
         let files = files.collect();
-        top.push(named(&format!("folder-{outer}"), sketch.folder(0o755, files)));
+        top.push(named(
+            &format!("folder-{outer}"),
+            sketch.folder(0o755, files),
+        ));
     }
     let tree = sketch.snapshot(top);
     let target = Target::new();
-    let report = target.restore(&tree, "", RestoreOptions { threads: 4, ..RestoreOptions::default() });
+    let report = target.restore(
+        &tree,
+        "",
+        RestoreOptions {
+            threads: 4,
+            ..RestoreOptions::default()
+        },
+    );
     assert_eq!((report.files, report.folders, report.failed), (2400, 40, 0));
     assert_eq!(fs::read(target.path("folder-7/file-31")).unwrap(), b"7/31");
 }

@@ -5,7 +5,9 @@ use holdfast_crypto::DeviceId;
 
 use super::*;
 use crate::chunks::{ChunkSink, MemoryChunks};
-use crate::format::{Attributes, CommitKind, LinkedInode, ListRef, Piece, Time, Totals, TreeRef, Xattrs};
+use crate::format::{
+    Attributes, CommitKind, LinkedInode, ListRef, Piece, Time, Totals, TreeRef, Xattrs,
+};
 
 impl SnapshotSource for MemoryChunks {
     fn name_hash(&self, name: &[u8]) -> u64 {
@@ -26,12 +28,19 @@ pub(crate) type Entries = Vec<Entry>;
 
 impl Sketch {
     pub(crate) fn new() -> Sketch {
-        Sketch { chunks: Arc::new(MemoryChunks::new()), next: 2, links: BTreeMap::new() }
+        Sketch {
+            chunks: Arc::new(MemoryChunks::new()),
+            next: 2,
+            links: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn inode(&mut self, kind: FileKind, mode: u32, body: Body) -> Inode {
         self.next += 1;
-        let time = Time { seconds: 1_700_000_000 + self.next as i64, nanos: 123_456_789 };
+        let time = Time {
+            seconds: 1_700_000_000 + self.next as i64,
+            nanos: 123_456_789,
+        };
         Inode {
             file: self.next,
             attributes: Attributes {
@@ -63,14 +72,25 @@ impl Sketch {
                 Some(bytes) => {
                     allocated += bytes.len() as u64;
                     let id = self.chunks.store(ChunkKind::Data, bytes).unwrap();
-                    Piece::Chunk { id, length: bytes.len() as u32 }
+                    Piece::Chunk {
+                        id,
+                        length: bytes.len() as u32,
+                    }
                 }
             };
             size += piece.length();
             list.push(piece);
         }
         let list = ListRef::Inline(list.into());
-        self.inode(FileKind::Regular, mode, Body::Regular { size, allocated, list })
+        self.inode(
+            FileKind::Regular,
+            mode,
+            Body::Regular {
+                size,
+                allocated,
+                list,
+            },
+        )
     }
 
     pub(crate) fn folder(&mut self, mode: u32, entries: Entries) -> Inode {
@@ -79,29 +99,66 @@ impl Sketch {
     }
 
     pub(crate) fn symlink(&mut self, target: &[u8]) -> Inode {
-        self.inode(FileKind::Symlink, 0o777, Body::Symlink { target: target.to_vec() })
+        self.inode(
+            FileKind::Symlink,
+            0o777,
+            Body::Symlink {
+                target: target.to_vec(),
+            },
+        )
     }
 
     pub(crate) fn linked(&mut self, inode: Inode, names: &[&str]) -> Entries {
-        let target = Target::Linked { file: inode.file, kind: inode.attributes.kind };
-        self.links.insert(inode.file, Some(LinkedInode { inode, links: names.len() as u32 }));
-        names.iter().map(|name| Entry { name: name.as_bytes().to_vec(), target: target.clone() }).collect()
+        let target = Target::Linked {
+            file: inode.file,
+            kind: inode.attributes.kind,
+        };
+        self.links.insert(
+            inode.file,
+            Some(LinkedInode {
+                inode,
+                links: names.len() as u32,
+            }),
+        );
+        names
+            .iter()
+            .map(|name| Entry {
+                name: name.as_bytes().to_vec(),
+                target: target.clone(),
+            })
+            .collect()
     }
 
     fn tree(&self, entries: Entries) -> Option<TreeRef> {
-        let changes = entries.into_iter().map(|entry| ((self.chunks.name_hash(&entry.name), entry.name.clone()), Some(entry)));
-        tree::apply(&*self.chunks, &*self.chunks, None, changes.collect(), &mut |_| ()).unwrap()
+        let changes = entries.into_iter().map(|entry| {
+            (
+                (self.chunks.name_hash(&entry.name), entry.name.clone()),
+                Some(entry),
+            )
+        });
+        tree::apply(
+            &*self.chunks,
+            &*self.chunks,
+            None,
+            changes.collect(),
+            &mut |_| (),
+        )
+        .unwrap()
     }
 
     pub(crate) fn snapshot(&mut self, entries: Entries) -> SnapshotTree {
         let root = self.folder(0o755, entries);
         let links = std::mem::take(&mut self.links);
-        let links = tree::apply_links(&*self.chunks, &*self.chunks, None, links, &mut |_| ()).unwrap();
+        let links =
+            tree::apply_links(&*self.chunks, &*self.chunks, None, links, &mut |_| ()).unwrap();
         let commit = Commit {
             device: DeviceId([1; 8]),
             sequence: 1,
             previous: None,
-            time: Time { seconds: 1_800_000_000, nanos: 0 },
+            time: Time {
+                seconds: 1_800_000_000,
+                nanos: 0,
+            },
             kind: CommitKind::Requested,
             label: None,
             root,
@@ -116,7 +173,10 @@ impl Sketch {
 }
 
 pub(crate) fn named(name: &str, inode: Inode) -> Entry {
-    Entry { name: name.as_bytes().to_vec(), target: Target::Inline(inode) }
+    Entry {
+        name: name.as_bytes().to_vec(),
+        target: Target::Inline(inode),
+    }
 }
 
 #[test]
@@ -130,11 +190,18 @@ fn paths_lead_to_what_they_name_or_say_where_they_end() {
     let tree = sketch.snapshot(vec![named("folder", folder)]);
 
     assert_eq!(tree.find(b"").unwrap().inode, *tree.root());
-    assert_eq!(tree.find(b"/folder//file").unwrap().inode.attributes.mode, 0o644);
+    assert_eq!(
+        tree.find(b"/folder//file").unwrap().inode.attributes.mode,
+        0o644
+    );
     let found = tree.find(b"folder/two").unwrap();
     assert_eq!((found.links, found.inode.attributes.mode), (2, 0o600));
-    assert!(matches!(tree.find(b"folder/three"), Err(WalkError::NotThere { path }) if path == "folder/three"));
-    assert!(matches!(tree.find(b"folder/file/x"), Err(WalkError::NotAFolder { path }) if path == "folder/file"));
+    assert!(
+        matches!(tree.find(b"folder/three"), Err(WalkError::NotThere { path }) if path == "folder/three")
+    );
+    assert!(
+        matches!(tree.find(b"folder/file/x"), Err(WalkError::NotAFolder { path }) if path == "folder/file")
+    );
     let names: Vec<_> = tree.by_name(&tree.find(b"folder").unwrap().inode).unwrap();
     let names: Vec<_> = names.iter().map(|entry| entry.name.as_slice()).collect();
     assert_eq!(names, [&b"file"[..], b"one", b"two"]);
@@ -145,10 +212,15 @@ fn a_page_that_is_lost_ends_the_listing_with_an_error() {
     let mut sketch = Sketch::new();
     let inner = sketch.file(0o644, &[]);
     let folder = sketch.folder(0o700, vec![named("file", inner)]);
-    let Body::Directory { tree: Some(lost) } = folder.body else { panic!() };
+    let Body::Directory { tree: Some(lost) } = folder.body else {
+        panic!()
+    };
     let tree = sketch.snapshot(vec![named("folder", folder)]);
     sketch.chunks.lose(ChunkKind::Tree, &lost.id);
     let found = tree.find(b"folder").unwrap();
     assert_eq!(tree.entries(&found.inode).filter(Result::is_err).count(), 1);
-    assert!(matches!(tree.find(b"folder/file"), Err(WalkError::Load { .. })));
+    assert!(matches!(
+        tree.find(b"folder/file"),
+        Err(WalkError::Load { .. })
+    ));
 }
