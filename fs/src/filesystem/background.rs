@@ -16,10 +16,10 @@ use crate::rechunk::{Rechunked, Rechunker};
 
 /// A file is chunked when it was left alone for so long.
 const QUIET: Duration = Duration::from_secs(1);
-/// A file that never is quiet has its data logged that often, so that memory is not held for ever.
+/// How often settled chunks are handed to the packer.
 const FEED_EVERY: Duration = Duration::from_millis(250);
 /// What is cut in one go, per thread.
-const CUT_BYTES: u64 = 16 << 20;
+const CUT_BYTES: u64 = 4 << 20;
 /// Threads that chunk.
 const WORKERS: usize = 2;
 
