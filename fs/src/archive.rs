@@ -207,7 +207,7 @@ pub enum ArchiveError {
     #[error("the archive is open for reading only")]
     ReadOnly,
     /// An index object that does not open.
-    #[error("{name} cannot be read ({why}); `holdfast heal` can rebuild it from the packs")]
+    #[error("{name} cannot be read ({why}); `holdfast check` names what it costs")]
     BadIndex {
         /// The index object.
         name: ObjectName,

@@ -66,7 +66,7 @@ impl fmt::Display for Outage {
 pub enum LoadError {
     /// No object of the archive holds this chunk.
     #[error(
-        "{kind:?} chunk {id:?} is not in the archive; `holdfast heal` may find its content elsewhere"
+        "{kind:?} chunk {id:?} is not in the archive; `holdfast check` names the files that use it"
     )]
     Missing {
         /// What it is a chunk of.

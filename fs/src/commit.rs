@@ -239,19 +239,18 @@ impl Filesystem {
 
     /// Waits until everything done before is in the store.
     pub fn flush_all(&self, deadline: Option<Instant>) -> FsResult<()> {
-        let nothing_changed = {
-            let namespace = self.namespace.lock();
-            namespace.overlay_len() == 0 && namespace.layers().is_empty()
-        };
-        if nothing_changed {
-            return Ok(());
-        }
+        // A snapshot is done when it is listed, which is a moment after its view has left the layers.
+        let asked = self.commits.pending_tickets();
         if self.namespace.lock().overlay_len() > 0 {
             self.freeze(Reason::Checkpoint)?;
         }
         let sequence = self.namespace.lock().layers().back().map(|layer| layer.sequence);
-        let Some(sequence) = sequence else { return Ok(()) };
-        let stands = || self.namespace.lock().layers().front().is_none_or(|layer| layer.sequence > sequence);
+        let stands = || {
+            let layers_stand = sequence.is_none_or(|sequence| {
+                self.namespace.lock().layers().front().is_none_or(|layer| layer.sequence > sequence)
+            });
+            layers_stand && !self.commits.is_any_pending(&asked)
+        };
         self.commits.wait_until(deadline, stands)
     }
 }

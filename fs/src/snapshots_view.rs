@@ -39,6 +39,7 @@ pub struct SnapshotsView {
     owner: (u32, u32),
     inner: Mutex<Inner>,
     refresh: AtomicBool,
+    asking: Mutex<()>,
 }
 
 struct Inner {
@@ -90,7 +91,7 @@ impl SnapshotsView {
             loaded: LruCache::new(LOADED),
             pending: HashMap::new(),
         };
-        SnapshotsView { archive, owner, inner: Mutex::new(inner), refresh: AtomicBool::new(true) }
+        SnapshotsView { archive, owner, inner: Mutex::new(inner), refresh: AtomicBool::new(true), asking: Mutex::new(()) }
     }
 
     /// The list is asked for again when the thread comes by.
@@ -106,6 +107,11 @@ impl SnapshotsView {
 
     /// Asks the archive what there is.
     pub fn refresh(&self) -> Result<(), ArchiveError> {
+        // One at a time: an answer from before a commit must not replace the one from after it.
+        let _alone = match crate::blocking::deadline() {
+            Some(until) => self.asking.try_lock_until(until).ok_or(ArchiveError::TimedOut)?,
+            None => self.asking.lock(),
+        };
         self.refresh.store(false, Ordering::Relaxed);
         let asked = Instant::now();
         let snapshots = self.archive.snapshots();

@@ -68,7 +68,7 @@ impl StoreErrorKind {
             Self::Denied => "permission denied; check the credentials and their rights",
             Self::NoSpace => "no space left; free some, or raise the quota",
             Self::NotConfigured => "no store was found there; check the location",
-            Self::Damaged => "what is stored is damaged; run `holdfast heal`",
+            Self::Damaged => "what is stored is damaged; `holdfast check` names the files that use it",
             Self::Refused => "the store does not accept the request",
         }
     }

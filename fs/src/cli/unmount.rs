@@ -1,6 +1,7 @@
 //! `holdfast unmount DIR`
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -26,20 +27,31 @@ impl Unmount {
         let home = Home::locate().map_err(CommandError::from_error)?;
         let failed = |error| CommandError::because(format!("{} cannot be looked at", self.folder.display()), error);
         let folder = mountpoint::absolute(&self.folder).map_err(failed)?;
-        let served = control::ask(home.state_dir(), &Request::Status, |_| ())
-            .ok()
-            .is_some_and(|status| status["mounted_on"] == json!(folder));
-        if !served {
+        let status = control::ask(home.state_dir(), &Request::Status, |_| ()).ok();
+        let Some(status) = status.filter(|status| status["mounted_on"] == json!(folder)) else {
             return clear(&folder);
-        }
+        };
         let progress = context.progress("storing what is queued");
         let request = Request::Unmount { timeout_seconds: self.timeout };
         let left = control::ask(home.state_dir(), &request, |line| show_queue(&progress, line));
         progress.finish();
         match left {
-            Ok(left) => report(&folder, left),
+            Ok(left) => {
+                wait_for_end(&status);
+                report(&folder, left)
+            }
             Err(error) => Err(CommandError::from_error(error)),
         }
+    }
+}
+
+/// The daemon has answered and is on its way out; the next `mount` must not meet it.
+fn wait_for_end(status: &Value) {
+    let pid = status["pid"].as_i64().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
+    let Some(pid) = pid else { return };
+    let until = Instant::now() + Duration::from_secs(5);
+    while rustix::process::test_kill_process(pid).is_ok() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

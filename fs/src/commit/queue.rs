@@ -72,6 +72,16 @@ impl Commits {
         self.state.lock().pending.iter().map(|(_, name)| name.clone()).collect()
     }
 
+    /// The requests that are not stored.
+    pub fn pending_tickets(&self) -> Vec<SnapshotTicket> {
+        self.state.lock().pending.iter().map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// Whether one of these is still not stored.
+    pub fn is_any_pending(&self, tickets: &[SnapshotTicket]) -> bool {
+        self.state.lock().pending.iter().any(|(pending, _)| tickets.contains(pending))
+    }
+
     /// A commit begins.
     pub fn started(&self) {
         self.state.lock().committing = true;
