@@ -22,6 +22,7 @@ pub use progress::Progress;
 
 mod cat;
 mod check;
+mod backup;
 mod completions;
 mod diff;
 mod find;
@@ -107,6 +108,8 @@ pub enum Command {
     Gc(gc::Gc),
     /// Take forgotten snapshots back, as long as their data is there
     Undelete(undelete::Undelete),
+    /// Bring folders into the drive, without the mount, and take a snapshot
+    Backup(backup::Backup),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Print the manual page, or write one page per command into a folder
@@ -181,6 +184,7 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
         Command::Forget(command) => command.run(&context),
         Command::Gc(command) => command.run(&context),
         Command::Undelete(command) => command.run(&context),
+        Command::Backup(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

@@ -172,7 +172,7 @@ impl Control {
             Request::Status => Ok(self.status()),
             Request::Flush { timeout_seconds } => self.flush(timeout_seconds, &mut answer),
             Request::Snapshot { label } => self.snapshot(label.as_deref(), &mut answer),
-            Request::Backup { .. } => Err("backup is not in this version".to_owned()),
+            Request::Backup { arguments } => self.backup(arguments, &mut answer),
             Request::Unmount { timeout_seconds } => {
                 let timeout = timeout_seconds.map(Duration::from_secs);
                 // Nobody waits for this any more only if the daemon is on its way out already.
@@ -213,6 +213,12 @@ impl Control {
         self.telling(answer, move |control, until| control.engine.filesystem.wait_snapshot(ticket, Some(until)), None)
             .map(|snapshot| json!(snapshot))
             .map_err(|error| self.late(&error, "stored"))
+    }
+
+    fn backup(&self, arguments: Value, answer: &mut Answer) -> Result<Value, String> {
+        crate::backup::serve(&self.engine, arguments, &mut |progress| {
+            answer.send(&Reply::Progress(progress));
+        })
     }
 
     /// Runs a waiting call in slices, telling how far the queue is, until it ends or `until`.

@@ -40,7 +40,7 @@ use crate::write_path::WritePath;
 
 pub use background::Threads;
 pub use error::FsError;
-pub use import::{ImportedBefore, ImportedContent};
+pub use import::{Imported, ImportedBody, ImportedEntry, ImportedFolder, ImportedName, ImportedNode};
 pub use kernel::Invalidate;
 pub(crate) use listing::take_dots;
 pub use types::*;

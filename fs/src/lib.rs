@@ -41,3 +41,4 @@ pub mod snapshots_view;
 pub mod write_path;
 pub mod diff;
 pub mod check;
+pub mod backup;

@@ -104,6 +104,13 @@ pub fn mounted_on(path: &Path) -> io::Result<Option<Mounted>> {
         .find(|mounted| mounted.target == path))
 }
 
+/// Where drives are mounted, those whose daemon has died as well.
+pub fn drives() -> io::Result<Vec<PathBuf>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let drives = parse(&table).into_iter().filter(Mounted::is_drive);
+    Ok(drives.map(|mounted| mounted.target).collect())
+}
+
 /// Makes sure that `path` can be mounted on; clears a mount whose daemon has died.
 ///
 /// Gives the path without symlinks, as mountinfo will have it.

@@ -42,6 +42,16 @@ pub(crate) use packed::{index_body, split};
 /// How often a store that refuses is asked again.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(15);
 
+/// How often somebody who has to hear of a refusal looks for one.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What a full packer does while the store refuses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhenRefused {
+    Wait,
+    Fail,
+}
+
 /// Sizes and bounds.
 #[derive(Clone, Debug)]
 pub struct PackerLimits {
@@ -241,6 +251,31 @@ impl Packer {
         key: Digest,
         stored: &Ciphertext,
     ) -> Result<Ticket, PackerError> {
+        self.add_or(WhenRefused::Wait, kind, id, raw_length, key, stored)
+    }
+
+    /// The same, but when there is no room and the store refuses what would make room, says so: for
+    /// a command that can stop, and whose content is still at its source.
+    pub fn add_unless_refused(
+        &self,
+        kind: ChunkKind,
+        id: ChunkId,
+        raw_length: u32,
+        key: Digest,
+        stored: &Ciphertext,
+    ) -> Result<Ticket, PackerError> {
+        self.add_or(WhenRefused::Fail, kind, id, raw_length, key, stored)
+    }
+
+    fn add_or(
+        &self,
+        when_refused: WhenRefused,
+        kind: ChunkKind,
+        id: ChunkId,
+        raw_length: u32,
+        key: Digest,
+        stored: &Ciphertext,
+    ) -> Result<Ticket, PackerError> {
         let mut state = self.shared.state.lock();
         loop {
             if state.ended {
@@ -257,7 +292,15 @@ impl Packer {
                 // Nothing is under way that could make room: the fullest open pack goes as it is.
                 self.close_largest(&mut state);
             }
-            self.shared.changed.wait(&mut state);
+            if when_refused == WhenRefused::Fail {
+                if let Some(error) = state.troubles.values().next() {
+                    return Err(PackerError::Refused(error.clone()));
+                }
+                // A refusal wakes nobody up.
+                self.shared.changed.wait_for(&mut state, LOOK_AGAIN);
+            } else {
+                self.shared.changed.wait(&mut state);
+            }
         }
         let slot = if kind == ChunkKind::Data {
             usize::from(rand::random::<bool>())
@@ -361,6 +404,16 @@ impl Packer {
             .flatten()
             .find(|pack| pack.serial == serial)?;
         Some(Bytes::copy_from_slice(open.builder.bytes(range)))
+    }
+
+    /// The pack into which a chunk goes that is on its way.
+    pub fn ticket(&self, id: &ChunkId) -> Option<Ticket> {
+        self.shared.state.lock().queued.get(id).map(|place| Ticket(place.serial))
+    }
+
+    /// Whether the pack of this ticket is stored.
+    pub fn is_stored(&self, ticket: Ticket) -> bool {
+        !self.shared.state.lock().is_queued(ticket.0)
     }
 
     /// Whether a chunk is on its way.

@@ -115,11 +115,32 @@ fn list_batch(
     listing: Listing,
 ) -> FsResult<(Vec<Item>, Option<u64>)> {
     let folder = namespace.get(file)?;
+    let (found, more) = entries_from(namespace, &folder, from)?;
+    let mut items = Vec::with_capacity(found.len());
+    for (key, child, state) in found {
+        let attr = match listing {
+            Listing::Names => None,
+            Listing::Plus => Some(item_attr(namespace, &folder, &key, child, state)?),
+        };
+        items.push(Item { key, child, attr });
+    }
+    Ok((items, more))
+}
+
+/// An entry, and its inode if the last commit has that in the folder itself.
+type FoundEntry = (EntryKey, Child, Option<InodeState>);
+
+/// Some entries of a folder from a hash on, and the hash from which on there may be more.
+pub(super) fn entries_from(
+    namespace: &mut Namespace,
+    folder: &InodeState,
+    from: u64,
+) -> FsResult<(Vec<FoundEntry>, Option<u64>)> {
     let directory = folder.directory().ok_or(FsError::NotDirectory)?;
     let (mut changes, last) = directory.changes_from(from, BATCH);
     // A batch ends at a whole hash.
     let mut end = last.map(|key| key.0);
-    let mut found: Vec<(EntryKey, Child, Option<InodeState>)> = Vec::new();
+    let mut found: Vec<FoundEntry> = Vec::new();
     if let Some(base) = &directory.base {
         let nodes = namespace.nodes.clone();
         for entry in tree::scan(&*nodes, base, from) {
@@ -137,7 +158,7 @@ fn list_batch(
             }
             let child = Child { file: entry.file(), kind: entry.kind() };
             let state = match &entry.target {
-                Target::Inline(inode) => Some(InodeState::committed(inode, file, key.1.clone(), 1, false)),
+                Target::Inline(inode) => Some(InodeState::committed(inode, folder.file, key.1.clone(), 1, false)),
                 Target::Linked { .. } => None,
             };
             found.push((key, child, state));
@@ -149,15 +170,7 @@ fn list_batch(
     let changed = changes.into_iter().filter_map(|(key, child)| Some((key, child?, None)));
     found.extend(changed);
     found.sort_by(|one, other| one.0.cmp(&other.0));
-    let mut items = Vec::with_capacity(found.len());
-    for (key, child, state) in found {
-        let attr = match listing {
-            Listing::Names => None,
-            Listing::Plus => Some(item_attr(namespace, &folder, &key, child, state)?),
-        };
-        items.push(Item { key, child, attr });
-    }
-    Ok((items, end.map(|end| end.saturating_add(1))))
+    Ok((found, end.map(|end| end.saturating_add(1))))
 }
 
 fn item_attr(

@@ -332,7 +332,7 @@ pub(super) fn folder_changed(folder: &InodeState, now: Time) -> Operation {
 }
 
 /// A linked file keeps its place even when that name goes: it is found by the link table.
-fn one_name_less(state: &InodeState) -> Operation {
+pub(super) fn one_name_less(state: &InodeState) -> Operation {
     Operation::Names {
         file: state.file,
         parent: state.parent,

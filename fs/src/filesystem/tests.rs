@@ -1,4 +1,3 @@
-use std::path::Path;
 
 use holdfast_backend::layout::Folder;
 use holdfast_backend::store::{MemoryStore, ObjectStore};
@@ -370,44 +369,4 @@ fn folders_keep_their_rules() {
     assert_eq!(drive.list("/current/f"), ["b"]);
     let keep = RenameFlags { no_replace: true, ..plain };
     assert!(matches!(drive.fs().rename(CURRENT_INO, b"f", CURRENT_INO, b"a", keep), Err(FsError::Exists)));
-}
-
-#[test]
-fn what_is_brought_in_is_there_with_its_attributes() {
-    let drive = Drive::new();
-    let source = crate::content::Content::empty();
-    let mut source = source;
-    source.write(0, b"from elsewhere");
-    let rechunker = crate::rechunk::Rechunker {
-        source: &drive.fs().archive,
-        sink: drive.fs().import_sink(),
-        extents: &*drive.fs().write,
-        chunker: &drive.fs().write.chunker,
-        threads: 1,
-    };
-    let content = rechunker.rechunk(&source).unwrap();
-    drive.fs().import_flush(soon()).unwrap();
-    let attributes = ImportedAttributes {
-        mode: 0o640,
-        uid: 7,
-        gid: 8,
-        owner: b"seven".to_vec(),
-        group: b"eight".to_vec(),
-        mtime: crate::format::Time { seconds: 5, nanos: 6 },
-        atime: crate::format::Time { seconds: 7, nanos: 8 },
-        rdev: 0,
-        xattrs: [(b"user.a".to_vec(), b"b".to_vec())].into(),
-    };
-    drive.fs().import_folder(Path::new("home"), &attributes, 0).unwrap();
-    let path = Path::new("home/f");
-    drive.fs().import_file(path, &attributes, ImportedContent::Regular(content), 99).unwrap();
-    assert_eq!(drive.read("/current/home/f"), b"from elsewhere");
-    let attr = drive.path("/current/home/f").unwrap();
-    assert_eq!((attr.mode, attr.uid, attr.gid, attr.mtime.nanos), (0o640, 7, 8, 6));
-    assert_eq!(drive.fs().getxattr(attr.ino, b"user.a").unwrap(), b"b");
-    assert_eq!(drive.fs().import_find(path).unwrap().unwrap().fingerprint, 99);
-    drive.snapshot("s");
-    assert_eq!(drive.fs().import_find(path).unwrap().unwrap().fingerprint, 99);
-    drive.fs().import_remove(Path::new("home")).unwrap();
-    assert!(drive.list("/current").is_empty());
 }

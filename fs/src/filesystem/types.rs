@@ -300,29 +300,6 @@ pub struct Status {
     pub known_inodes: u64,
 }
 
-/// What `backup` knows of a file that it brings into `current/`.
-#[derive(Clone, Debug)]
-pub struct ImportedAttributes {
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Name of the owner, may be empty.
-    pub owner: Vec<u8>,
-    /// Name of the group, may be empty.
-    pub group: Vec<u8>,
-    /// Last change of the content.
-    pub mtime: Time,
-    /// Last access.
-    pub atime: Time,
-    /// Number of a device node.
-    pub rdev: u64,
-    /// Extended attributes by full name.
-    pub xattrs: crate::format::Xattrs,
-}
-
 /// Bytes of a read; may be shorter than asked at the end of a file.
 pub type ReadBytes = Bytes;
 
