@@ -8,6 +8,7 @@
 //! namespace's lock, so that the log has the order in which things happened. If we die before the
 //! record is in the log, the caller was never told that it was done; behind it, replay does it.
 
+mod acl;
 mod attributes;
 mod background;
 pub mod error;

@@ -43,6 +43,12 @@ impl Filesystem {
             attributes.ctime = change.ctime.unwrap_or(now);
             let mut group = Vec::new();
             namespace.touch(file, &mut group)?;
+            if change.mode.is_some()
+                && let Some(value) = state.xattrs.get(acl::ACCESS)
+                && let Some(value) = acl::with_mode(value, attributes.mode)
+            {
+                group.push(Operation::Xattr(file, acl::ACCESS.to_vec(), Some(value)));
+            }
             group.push(Operation::Attributes(file, attributes));
             if (change.kill_suid || owner_changes) && state.xattrs.contains_key(CAPABILITY) {
                 group.push(Operation::Xattr(file, CAPABILITY.to_vec(), None));
@@ -52,8 +58,8 @@ impl Filesystem {
         })
     }
 
-    /// Sets an extended attribute. ACLs are stored and given back; the kernel keeps the permission
-    /// bits in step with them by a setattr of its own.
+    /// Sets an extended attribute. An access ACL changes the mode; one that says no more than the mode
+    /// is not kept (see `acl.rs`).
     pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], flags: XattrFlags) -> FsResult<()> {
         let file = writable(ino)?;
         if name.is_empty() || name.len() > XATTR_NAME_BYTES {
@@ -79,9 +85,23 @@ impl Filesystem {
             if flags.kill_sgid {
                 attributes.mode &= !0o2000;
             }
+            let keep = match name {
+                acl::ACCESS => match acl::access(value).ok_or(FsError::Invalid)? {
+                    None => false,
+                    Some(access) => {
+                        attributes.mode = attributes.mode & !0o777 | access.permissions;
+                        access.extended
+                    }
+                },
+                acl::DEFAULT if state.directory().is_none() => return Err(FsError::Access),
+                acl::DEFAULT => !acl::is_empty(value).ok_or(FsError::Invalid)?,
+                _ => true,
+            };
             let mut group = Vec::new();
             namespace.touch(file, &mut group)?;
-            group.push(Operation::Xattr(file, name.to_vec(), Some(value.to_vec())));
+            if keep || state.xattrs.contains_key(name) {
+                group.push(Operation::Xattr(file, name.to_vec(), keep.then(|| value.to_vec())));
+            }
             group.push(Operation::Attributes(file, attributes));
             self.commit_group(namespace, &group, Room::Ordinary)
         })
