@@ -453,15 +453,24 @@ impl Archive {
     }
 
     /// The same, and says which pack it goes into; fails where the store refuses what is queued.
-    pub(crate) fn pack_anew(&self, kind: ChunkKind, id: ChunkId, plaintext: &[u8]) -> Result<Ticket, SinkError> {
+    pub(crate) fn pack_anew(
+        &self,
+        kind: ChunkKind,
+        id: ChunkId,
+        plaintext: &[u8],
+    ) -> Result<Ticket, SinkError> {
         if !self.writes {
-            return Err(SinkError::ReadOnly { why: "the archive is open for reading".to_owned() });
+            return Err(SinkError::ReadOnly {
+                why: "the archive is open for reading".to_owned(),
+            });
         }
         let session = self.session();
         let stored = crate::encrypt::encrypt(&session.key, kind, &id, plaintext);
         self.session_keys.count(stored.len() as u64);
         let raw_length = u32::try_from(plaintext.len()).map_err(SinkError::other)?;
-        let added = self.packer.add_unless_refused(kind, id, raw_length, session.digest, &stored);
+        let added = self
+            .packer
+            .add_unless_refused(kind, id, raw_length, session.digest, &stored);
         self.read.mark_good(&id);
         added.map_err(SinkError::other)
     }

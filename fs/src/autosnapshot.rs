@@ -20,11 +20,16 @@ impl Filesystem {
     /// Fixes the moment of a snapshot and returns; [`Filesystem::wait_snapshot`] waits for the store.
     pub fn begin_snapshot(&self, label: Option<&str>) -> FsResult<SnapshotTicket> {
         if let Some(label) = label {
-            crate::store_commit::check_label(label).map_err(|_| crate::filesystem::FsError::Invalid)?;
+            crate::store_commit::check_label(label)
+                .map_err(|_| crate::filesystem::FsError::Invalid)?;
         }
         let ticket = self.commits.new_ticket();
         let time = now();
-        let moment = Moment { time, label: label.map(|label| label.as_bytes().to_vec()), ticket: ticket.0 };
+        let moment = Moment {
+            time,
+            label: label.map(|label| label.as_bytes().to_vec()),
+            ticket: ticket.0,
+        };
         let name = label.map_or_else(|| crate::snapshots::time_name(time), str::to_owned);
         self.commits.requested(ticket, name);
         if let Err(error) = self.freeze(Reason::Requested(moment)) {
@@ -38,7 +43,11 @@ impl Filesystem {
     }
 
     /// Waits until a snapshot is stored; `TimedOut` at the deadline (it goes on).
-    pub fn wait_snapshot(&self, ticket: SnapshotTicket, deadline: Option<Instant>) -> FsResult<StoredSnapshot> {
+    pub fn wait_snapshot(
+        &self,
+        ticket: SnapshotTicket,
+        deadline: Option<Instant>,
+    ) -> FsResult<StoredSnapshot> {
         self.commits.wait_for(ticket, deadline)
     }
 
@@ -52,7 +61,10 @@ impl Filesystem {
             {
                 tracing::debug!(%error, "cannot list the snapshots");
             }
-            if self.automatic.is_some_and(|interval| last_snapshot.elapsed() >= interval) {
+            if self
+                .automatic
+                .is_some_and(|interval| last_snapshot.elapsed() >= interval)
+            {
                 last_snapshot = Instant::now();
                 self.snapshot_if_changed();
             }
@@ -100,8 +112,16 @@ impl Filesystem {
 
     fn leftover(&self) -> Leftover {
         let files = self.namespace.lock().changed_files() as u64;
-        let bytes = if files == 0 { 0 } else { self.write.queued_bytes() + self.write.memory_bytes() };
-        Leftover { bytes, files, snapshots: self.commits.pending().len() as u64 }
+        let bytes = if files == 0 {
+            0
+        } else {
+            self.write.queued_bytes() + self.write.memory_bytes()
+        };
+        Leftover {
+            bytes,
+            files,
+            snapshots: self.commits.pending().len() as u64,
+        }
     }
 }
 
@@ -110,7 +130,11 @@ fn give_up_old(archive: &Archive) -> Result<(), ArchiveError> {
     let mut dropped: BTreeSet<_> = archive.superseded_checkpoints()?;
     let settings = archive.settings();
     // Settings that cannot be understood are refused when they are read.
-    if let Some(policy) = settings.policy().ok().filter(|_| settings.retention.automatic) {
+    if let Some(policy) = settings
+        .policy()
+        .ok()
+        .filter(|_| settings.retention.automatic)
+    {
         let device = archive.device_record().number;
         let candidates: Vec<_> = archive
             .snapshots()?

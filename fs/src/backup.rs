@@ -149,10 +149,14 @@ pub enum BackupError {
     #[error(transparent)]
     Exclude(#[from] ExcludeError),
     /// The drive.
-    #[error("the backup stopped: {0}; what it brought in stays, and the next backup goes on from there")]
+    #[error(
+        "the backup stopped: {0}; what it brought in stays, and the next backup goes on from there"
+    )]
     Drive(#[from] FsError),
     /// The store.
-    #[error("the backup stopped: {0}; what it brought in stays, and the next backup goes on from there")]
+    #[error(
+        "the backup stopped: {0}; what it brought in stays, and the next backup goes on from there"
+    )]
     Store(#[from] PackerError),
     /// A chunk could not be stored.
     #[error("the backup stopped: {}; what it brought in stays, and the next backup goes on from there", cause(.0))]
@@ -168,7 +172,9 @@ pub enum BackupError {
 /// What a person has to know of a chunk's error stands in its source.
 fn cause(error: &ChunkError) -> String {
     match error {
-        ChunkError::Load(LoadError::Other(source)) | ChunkError::Sink(SinkError::Other(source)) => source.to_string(),
+        ChunkError::Load(LoadError::Other(source)) | ChunkError::Sink(SinkError::Other(source)) => {
+            source.to_string()
+        }
         error => error.to_string(),
     }
 }
@@ -198,7 +204,10 @@ impl Shared<'_> {
 
     fn unreadable(&self, path: &Path, error: io::Error) {
         tracing::debug!(path = %path.display(), %error, "not backed up");
-        let problem = Problem { path: path.display().to_string(), why: plain(&error) };
+        let problem = Problem {
+            path: path.display().to_string(),
+            why: plain(&error),
+        };
         self.count(|report| report.unreadable.push(problem));
     }
 
@@ -209,7 +218,12 @@ impl Shared<'_> {
     fn progress(&self, is_storing: bool) -> BackupProgress {
         let report = self.report.lock();
         let read_bytes = self.read_bytes.load(Ordering::Relaxed);
-        BackupProgress { files: report.files, bytes: report.bytes, read_bytes, is_storing }
+        BackupProgress {
+            files: report.files,
+            bytes: report.bytes,
+            read_bytes,
+            is_storing,
+        }
     }
 }
 
@@ -248,7 +262,9 @@ pub fn run(
     report.read_bytes = shared.read_bytes.load(Ordering::Relaxed);
     report.snapshot = stored.name;
     report.stored_bytes = stored.stored_bytes;
-    report.unreadable.sort_by(|one, other| one.path.cmp(&other.path));
+    report
+        .unreadable
+        .sort_by(|one, other| one.path.cmp(&other.path));
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -260,7 +276,10 @@ fn wait_for(
     tell: impl Fn(),
 ) -> Result<StoredSnapshot, BackupError> {
     loop {
-        match engine.filesystem.wait_snapshot(ticket, Some(Instant::now() + TELL_EVERY)) {
+        match engine
+            .filesystem
+            .wait_snapshot(ticket, Some(Instant::now() + TELL_EVERY))
+        {
             Err(FsError::TimedOut) => {
                 // What retrying does not mend: a command says so; the log and the store keep what is there.
                 if let Some(error) = engine.filesystem.archive.packer().trouble() {
@@ -281,7 +300,9 @@ fn bring_in(
 ) -> Result<(), BackupError> {
     let owners = source::Owners::load();
     let filesystem = &shared.engine.filesystem;
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8);
     let (item_sender, items) = bounded(ITEMS);
     let (job_sender, jobs) = bounded(JOBS);
     std::thread::scope(|scope| {
@@ -292,10 +313,12 @@ fn bring_in(
                 builder.spawn_scoped(scope, move || work(shared, &jobs, workers))?;
             }
             let mut walker = walk::Walker::new(shared, exclude, &owners, item_sender, job_sender);
-            std::thread::Builder::new().name("walk".into()).spawn_scoped(scope, move || {
-                // Who stopped the walk knows why.
-                let _ = roots.iter().try_for_each(|root| walker.root(root));
-            })?;
+            std::thread::Builder::new()
+                .name("walk".into())
+                .spawn_scoped(scope, move || {
+                    // Who stopped the walk knows why.
+                    let _ = roots.iter().try_for_each(|root| walker.root(root));
+                })?;
             Ok(())
         };
         threads().map_err(BackupError::Threads)?;
@@ -342,7 +365,10 @@ fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(WANTED, |maximum| maximum.min(WANTED));
     if limit.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: limit.maximum,
+        };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::debug!(%error, "the limit of open files stays as it is");
         }
@@ -360,7 +386,10 @@ fn roots(engine: &Engine, request: &BackupRequest) -> Result<Vec<Root>, BackupEr
     for path in &request.paths {
         let source = resolve(Path::new(path));
         if let Some(inside) = own.iter().find(|own| source.starts_with(own)) {
-            return Err(BackupError::Own { path: source, inside: inside.clone() });
+            return Err(BackupError::Own {
+                path: source,
+                inside: inside.clone(),
+            });
         }
         let names = names_of(&source);
         let target = match &to {
@@ -375,13 +404,24 @@ fn roots(engine: &Engine, request: &BackupRequest) -> Result<Vec<Root>, BackupEr
     }
     // A path below another one is in it already.
     let covered = |root: &Root| {
-        roots.iter().any(|other| other.target.len() < root.target.len() && root.target.starts_with(&other.target))
+        roots.iter().any(|other| {
+            other.target.len() < root.target.len() && root.target.starts_with(&other.target)
+        })
     };
-    let keep: Vec<bool> = roots.iter().map(|root| to.is_some() || !covered(root)).collect();
+    let keep: Vec<bool> = roots
+        .iter()
+        .map(|root| to.is_some() || !covered(root))
+        .collect();
     let mut keep = keep.into_iter();
     roots.retain(|_| keep.next().unwrap_or(true));
-    if !roots.iter().any(|root| root.source.symlink_metadata().is_ok()) {
-        let names: Vec<String> = roots.iter().map(|root| root.source.display().to_string()).collect();
+    if !roots
+        .iter()
+        .any(|root| root.source.symlink_metadata().is_ok())
+    {
+        let names: Vec<String> = roots
+            .iter()
+            .map(|root| root.source.display().to_string())
+            .collect();
         return Err(BackupError::NothingThere(names.join(", ")));
     }
     Ok(roots)
@@ -418,8 +458,14 @@ fn own_places(engine: &Engine) -> Vec<PathBuf> {
     let archive = &engine.filesystem.archive;
     let home = archive.home();
     let store = PathBuf::from(&archive.settings().store);
-    let folders = home.folders().into_iter().map(Path::to_owned).chain([store]);
-    let mut own: Vec<PathBuf> = folders.filter_map(|folder| folder.canonicalize().ok()).collect();
+    let folders = home
+        .folders()
+        .into_iter()
+        .map(Path::to_owned)
+        .chain([store]);
+    let mut own: Vec<PathBuf> = folders
+        .filter_map(|folder| folder.canonicalize().ok())
+        .collect();
     own.extend(crate::mountpoint::drives().unwrap_or_default());
     own
 }

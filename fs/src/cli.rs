@@ -20,9 +20,9 @@ pub use command_error::CommandError;
 pub use context::Context;
 pub use progress::Progress;
 
+mod backup;
 mod cat;
 mod check;
-mod backup;
 mod completions;
 mod diff;
 mod find;
@@ -142,7 +142,10 @@ impl Output {
     /// The same, with nothing printed as JSON: a command that runs on has given its result already.
     #[must_use]
     pub fn silent(self) -> Output {
-        Output { silent: true, ..self }
+        Output {
+            silent: true,
+            ..self
+        }
     }
 
     /// The same with another exit code.

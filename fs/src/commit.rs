@@ -38,8 +38,8 @@ use crate::replay::Committed;
 use crate::snapshots::time_name;
 use crate::store_commit::CommitDraft;
 
-pub use queue::Commits;
 use build::Build;
+pub use queue::Commits;
 
 /// The overlay may have so many files before a checkpoint is made.
 const OVERLAY_FILES: usize = 50_000;
@@ -138,11 +138,23 @@ impl Filesystem {
     pub(crate) fn commit_oldest(&self) -> Result<(), CommitError> {
         let (states, base, sequence, next_file, reason) = {
             let namespace = self.namespace.lock();
-            let Some(layer) = namespace.layers().front() else { return Ok(()) };
-            (layer.states.clone(), namespace.base().clone(), layer.sequence, layer.next_file, layer.reason.clone())
+            let Some(layer) = namespace.layers().front() else {
+                return Ok(());
+            };
+            (
+                layer.states.clone(),
+                namespace.base().clone(),
+                layer.sequence,
+                layer.next_file,
+                layer.reason.clone(),
+            )
         };
         self.commits.started();
-        let build = Build { filesystem: self, states: &states, base: &base };
+        let build = Build {
+            filesystem: self,
+            states: &states,
+            base: &base,
+        };
         let built = build.build(sequence)?;
         let draft = CommitDraft {
             time: moment_of(&reason),
@@ -154,11 +166,18 @@ impl Filesystem {
             totals: built.totals,
         };
         let outcome = self.archive.store_commit(draft, None)?;
-        let base = Base { root: built.root, links: built.links, next_file };
+        let base = Base {
+            root: built.root,
+            links: built.links,
+            next_file,
+        };
         self.stand_on(base, &built.inodes, sequence)?;
         let (name, commit) = outcome.commit();
         let stored = StoredSnapshot {
-            name: commit.label.clone().unwrap_or_else(|| time_name(commit.time)),
+            name: commit
+                .label
+                .clone()
+                .unwrap_or_else(|| time_name(commit.time)),
             sequence: name.sequence,
             files: commit.totals.files,
             bytes: commit.totals.bytes,
@@ -170,12 +189,18 @@ impl Filesystem {
             tracing::debug!(%error, "the new snapshot is listed later");
             self.snapshots.refresh_soon();
         }
-        self.commits.stored(&reason, stored, commit.totals, commit.time);
+        self.commits
+            .stored(&reason, stored, commit.totals, commit.time);
         Ok(())
     }
 
     /// The commit stands: from now on everything stands over it, here and at replay.
-    fn stand_on(&self, base: Base, inodes: &HashMap<FileNo, Inode>, sequence: u64) -> Result<(), LogError> {
+    fn stand_on(
+        &self,
+        base: Base,
+        inodes: &HashMap<FileNo, Inode>,
+        sequence: u64,
+    ) -> Result<(), LogError> {
         let position = {
             let mut namespace = self.namespace.lock();
             let raised = namespace.raised_files();
@@ -189,10 +214,19 @@ impl Filesystem {
                     inode,
                 })
             });
-            let committed = Committed { sequence, base: base.clone(), raised: raised.collect() };
-            let position = self.log.append_reserved(&RecordRef::Committed(&committed.encode()))?;
+            let committed = Committed {
+                sequence,
+                base: base.clone(),
+                raised: raised.collect(),
+            };
+            let position = self
+                .log
+                .append_reserved(&RecordRef::Committed(&committed.encode()))?;
             namespace.rebase(base, inodes);
-            for file in inodes.keys().filter(|file| !namespace.overlay().contains_key(file)) {
+            for file in inodes
+                .keys()
+                .filter(|file| !namespace.overlay().contains_key(file))
+            {
                 self.write.set_memory(*file, 0);
             }
             position
@@ -226,9 +260,16 @@ impl Filesystem {
             .collect();
         for (file, unlogged) in files {
             for extent in unlogged {
-                let record = RecordRef::Extent { file, offset: extent.offset, data: &extent.bytes };
+                let record = RecordRef::Extent {
+                    file,
+                    offset: extent.offset,
+                    data: &extent.bytes,
+                };
                 let position = self.log.append(&record)?;
-                if let Some(content) = namespace.state_mut(file).and_then(|state| state.content_mut()) {
+                if let Some(content) = namespace
+                    .state_mut(file)
+                    .and_then(|state| state.content_mut())
+                {
                     content.mark_logged(&extent, position);
                 }
             }
@@ -244,10 +285,19 @@ impl Filesystem {
         if self.namespace.lock().overlay_len() > 0 {
             self.freeze(Reason::Checkpoint)?;
         }
-        let sequence = self.namespace.lock().layers().back().map(|layer| layer.sequence);
+        let sequence = self
+            .namespace
+            .lock()
+            .layers()
+            .back()
+            .map(|layer| layer.sequence);
         let stands = || {
             let layers_stand = sequence.is_none_or(|sequence| {
-                self.namespace.lock().layers().front().is_none_or(|layer| layer.sequence > sequence)
+                self.namespace
+                    .lock()
+                    .layers()
+                    .front()
+                    .is_none_or(|layer| layer.sequence > sequence)
             });
             layers_stand && !self.commits.is_any_pending(&asked)
         };
@@ -272,15 +322,17 @@ fn kind_of(reason: &Reason) -> CommitKind {
 
 fn label_of(reason: &Reason) -> Option<String> {
     match reason {
-        Reason::Requested(Moment { label: Some(label), .. }) => {
-            Some(String::from_utf8_lossy(label).into_owned())
-        }
+        Reason::Requested(Moment {
+            label: Some(label), ..
+        }) => Some(String::from_utf8_lossy(label).into_owned()),
         _ => None,
     }
 }
 
 /// Files of a view that are there.
-pub(crate) fn here(states: &States) -> impl Iterator<Item = &Arc<crate::namespace::state::InodeState>> {
+pub(crate) fn here(
+    states: &States,
+) -> impl Iterator<Item = &Arc<crate::namespace::state::InodeState>> {
     states.values().filter_map(|slot| match slot {
         Slot::Here(state) => Some(state),
         Slot::Gone { .. } => None,

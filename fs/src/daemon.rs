@@ -34,7 +34,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// What ends a daemon.
 enum End {
     Signal,
-    Request { timeout: Option<Duration>, answer: Answer },
+    Request {
+        timeout: Option<Duration>,
+        answer: Answer,
+    },
 }
 
 /// Serves `engine`'s drive at `target` until it is unmounted; `ready` is called once it answers.
@@ -49,10 +52,19 @@ pub fn run(
 ) -> io::Result<Leftover> {
     let (ends, ended) = unbounded();
     let listener = Listener::bind(state)?;
-    let drive = fuse::mount(Arc::clone(&engine.filesystem), target, options, engine.runtime().clone())?;
+    let drive = fuse::mount(
+        Arc::clone(&engine.filesystem),
+        target,
+        options,
+        engine.runtime().clone(),
+    )?;
     watch_signals(ends.clone())?;
     let over = Arc::new(AtomicBool::new(false));
-    let control = Control { engine: Arc::clone(&engine), target: target.to_owned(), ends };
+    let control = Control {
+        engine: Arc::clone(&engine),
+        target: target.to_owned(),
+        ends,
+    };
     std::thread::Builder::new().name("control".into()).spawn({
         let over = Arc::clone(&over);
         move || control.serve(&listener, &over)
@@ -90,7 +102,13 @@ fn drain(engine: &Arc<Engine>, end: Option<End>) -> Leftover {
     };
     let (done, result) = crossbeam_channel::bounded(1);
     let worker = Arc::clone(engine);
-    std::thread::spawn(move || done.send(worker.filesystem.shutdown(Some(limit.unwrap_or(Duration::MAX)))));
+    std::thread::spawn(move || {
+        done.send(
+            worker
+                .filesystem
+                .shutdown(Some(limit.unwrap_or(Duration::MAX))),
+        )
+    });
     let leftover = loop {
         match result.recv_timeout(TICK) {
             Ok(leftover) => break leftover,
@@ -113,13 +131,15 @@ fn drain(engine: &Arc<Engine>, end: Option<End>) -> Leftover {
 
 fn watch_signals(ends: Sender<End>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in signals.forever() {
-            if ends.send(End::Signal).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for _ in signals.forever() {
+                if ends.send(End::Signal).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(())
 }
 
@@ -199,20 +219,38 @@ impl Control {
     fn flush(&self, timeout_seconds: Option<u64>, answer: &mut Answer) -> Result<Value, String> {
         let drive = &self.engine.filesystem;
         let until = timeout_seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        self.telling(answer, move |control, until| control.engine.filesystem.flush_all(Some(until)), until)
-            .map(|()| json!({ "queued_bytes": drive.status().queued_bytes }))
-            .map_err(|error| self.late(&error, "flushed"))
+        self.telling(
+            answer,
+            move |control, until| control.engine.filesystem.flush_all(Some(until)),
+            until,
+        )
+        .map(|()| json!({ "queued_bytes": drive.status().queued_bytes }))
+        .map_err(|error| self.late(&error, "flushed"))
     }
 
     fn snapshot(&self, label: Option<&str>, answer: &mut Answer) -> Result<Value, String> {
-        let ticket = self.engine.filesystem.begin_snapshot(label).map_err(|error| match error {
-            FsError::Exists => format!("there is a snapshot named {} already; choose another label", label.unwrap_or("so")),
-            FsError::Invalid => "a label has 1 to 255 bytes, no / and no control characters; choose another".to_owned(),
-            error => format!("no snapshot can be taken: {error}; look at: holdfast status"),
-        })?;
-        self.telling(answer, move |control, until| control.engine.filesystem.wait_snapshot(ticket, Some(until)), None)
-            .map(|snapshot| json!(snapshot))
-            .map_err(|error| self.late(&error, "stored"))
+        let ticket = self
+            .engine
+            .filesystem
+            .begin_snapshot(label)
+            .map_err(|error| match error {
+                FsError::Exists => format!(
+                    "there is a snapshot named {} already; choose another label",
+                    label.unwrap_or("so")
+                ),
+                FsError::Invalid => {
+                    "a label has 1 to 255 bytes, no / and no control characters; choose another"
+                        .to_owned()
+                }
+                error => format!("no snapshot can be taken: {error}; look at: holdfast status"),
+            })?;
+        self.telling(
+            answer,
+            move |control, until| control.engine.filesystem.wait_snapshot(ticket, Some(until)),
+            None,
+        )
+        .map(|snapshot| json!(snapshot))
+        .map_err(|error| self.late(&error, "stored"))
     }
 
     fn backup(&self, arguments: Value, answer: &mut Answer) -> Result<Value, String> {
@@ -245,6 +283,9 @@ impl Control {
     fn late(&self, error: &FsError, what: &str) -> String {
         let status = self.engine.filesystem.status();
         let why = status.trouble.unwrap_or_else(|| error.to_string());
-        format!("not everything is {what}: {} bytes are still queued ({why}); nothing is lost, look at: holdfast status", status.queued_bytes)
+        format!(
+            "not everything is {what}: {} bytes are still queued ({why}); nothing is lost, look at: holdfast status",
+            status.queued_bytes
+        )
     }
 }

@@ -69,8 +69,12 @@ impl Engine {
         let lock = home.lock()?;
         let mut settings = home.settings()?;
         let limits = &mut settings.limits;
-        limits.upload_bytes_per_second = options.limit_upload.unwrap_or(limits.upload_bytes_per_second);
-        limits.download_bytes_per_second = options.limit_download.unwrap_or(limits.download_bytes_per_second);
+        limits.upload_bytes_per_second = options
+            .limit_upload
+            .unwrap_or(limits.upload_bytes_per_second);
+        limits.download_bytes_per_second = options
+            .limit_download
+            .unwrap_or(limits.download_bytes_per_second);
         let store = crate::archive::open_store(&settings)?;
         let archive = Archive::open_on(store, &home, settings, Access::Write(lock))?;
         Self::open_on(archive, options)
@@ -82,14 +86,21 @@ impl Engine {
         std::fs::create_dir_all(&folder)?;
         let key = archive.keys().log_key().map_err(EngineError::LogKey)?;
         let limit = archive.settings().limits.log_mib << 20;
-        let limits = LogLimits { bytes: Some(limit).filter(|limit| *limit > 0), ..LogLimits::default() };
+        let limits = LogLimits {
+            bytes: Some(limit).filter(|limit| *limit > 0),
+            ..LogLimits::default()
+        };
         let (log, replay) = Log::open(&folder, key, limits, Arc::new(RealDisk))?;
         let log = Arc::new(log);
         let found = Found::read(replay, &archive)?;
         let owner = options.owner.unwrap_or_else(own_ids);
         let base = base_of(&archive, owner);
         if !found.has_base() {
-            let committed = Committed { sequence: 0, base: base.clone(), raised: Vec::new() };
+            let committed = Committed {
+                sequence: 0,
+                base: base.clone(),
+                raised: Vec::new(),
+            };
             let position = log.append(&RecordRef::Committed(&committed.encode()))?;
             log.sync_to(position.sequence)?;
         }
@@ -105,11 +116,26 @@ impl Engine {
         }));
         let settings = archive.settings();
         let memory = options.memory_bytes.unwrap_or(settings.memory_bytes() / 3);
-        let interval = settings.snapshots.interval().filter(|_| options.automatic_snapshots != Some(false));
-        let filesystem = Filesystem::new(archive.clone(), log, namespace, write, memory, owner, interval);
+        let interval = settings
+            .snapshots
+            .interval()
+            .filter(|_| options.automatic_snapshots != Some(false));
+        let filesystem = Filesystem::new(
+            archive.clone(),
+            log,
+            namespace,
+            write,
+            memory,
+            owner,
+            interval,
+        );
         let filesystem = Arc::new(filesystem);
         let threads = Threads::start(&filesystem)?;
-        Ok(Engine { filesystem, archive, threads: Mutex::new(Some(threads)) })
+        Ok(Engine {
+            filesystem,
+            archive,
+            threads: Mutex::new(Some(threads)),
+        })
     }
 
     /// The runtime of the store's requests.
@@ -136,7 +162,11 @@ fn name_hash(archive: &Archive) -> NameHash {
 /// This device's newest commit, or an empty folder.
 fn base_of(archive: &Archive, owner: (u32, u32)) -> Base {
     if let Some((_, commit)) = archive.head() {
-        return Base { root: commit.root.clone(), links: commit.links, next_file: commit.next_file };
+        return Base {
+            root: commit.root.clone(),
+            links: commit.links,
+            next_file: commit.next_file,
+        };
     }
     let now = now();
     let attributes = Attributes {
@@ -158,9 +188,16 @@ fn base_of(archive: &Archive, owner: (u32, u32)) -> Base {
         fingerprint: 0,
         body: Body::Directory { tree: None },
     };
-    Base { root, links: None, next_file: ROOT_FILE + 1 }
+    Base {
+        root,
+        links: None,
+        next_file: ROOT_FILE + 1,
+    }
 }
 
 fn own_ids() -> (u32, u32) {
-    (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+    (
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw(),
+    )
 }

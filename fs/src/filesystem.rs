@@ -33,15 +33,17 @@ use crate::chunks::ChunkSource;
 use crate::commit::Commits;
 use crate::format::{Attributes, FileKind, FileNo, ROOT_FILE};
 use crate::log::{Log, RecordRef};
-use crate::namespace::{Namespace, Reason};
 use crate::namespace::operation::{Operation, encode_group};
 use crate::namespace::state::InodeState;
+use crate::namespace::{Namespace, Reason};
 use crate::snapshots_view::SnapshotsView;
 use crate::write_path::WritePath;
 
 pub use background::Threads;
 pub use error::FsError;
-pub use import::{Imported, ImportedBody, ImportedEntry, ImportedFolder, ImportedName, ImportedNode};
+pub use import::{
+    Imported, ImportedBody, ImportedEntry, ImportedFolder, ImportedName, ImportedNode,
+};
 pub use kernel::Invalidate;
 pub(crate) use listing::take_dots;
 pub use types::*;
@@ -111,7 +113,9 @@ pub(crate) fn ino_of(file: FileNo) -> u64 {
 /// What stat(2) tells of a file of `current/`.
 pub(crate) fn attr_of(state: &InodeState) -> Attr {
     let (size, bytes) = match &state.body {
-        crate::namespace::state::BodyState::Regular(content) => (content.size(), content.allocated()),
+        crate::namespace::state::BodyState::Regular(content) => {
+            (content.size(), content.allocated())
+        }
         crate::namespace::state::BodyState::Symlink(target) => (target.len() as u64, 0),
         crate::namespace::state::BodyState::Directory(_) => (4096, 4096),
         crate::namespace::state::BodyState::Special => (0, 0),
@@ -125,7 +129,13 @@ pub(crate) fn attr_of(state: &InodeState) -> Attr {
 }
 
 /// What stat(2) tells.
-pub(crate) fn attr(ino: u64, attributes: &Attributes, size: u64, allocated: u64, nlink: u32) -> Attr {
+pub(crate) fn attr(
+    ino: u64,
+    attributes: &Attributes,
+    size: u64,
+    allocated: u64,
+    nlink: u32,
+) -> Attr {
     Attr {
         ino,
         size,
@@ -174,7 +184,10 @@ impl Filesystem {
         let commits = Commits::new(&archive);
         for layer in namespace.layers() {
             if let Reason::Requested(moment) = &layer.reason {
-                let label = moment.label.as_ref().map(|label| String::from_utf8_lossy(label).into_owned());
+                let label = moment
+                    .label
+                    .as_ref()
+                    .map(|label| String::from_utf8_lossy(label).into_owned());
                 let name = label.unwrap_or_else(|| crate::snapshots::time_name(moment.time));
                 commits.requested(SnapshotTicket(moment.ticket), name);
             }
@@ -198,12 +211,17 @@ impl Filesystem {
 
     /// Works on the namespace; when it stops for a page that is not in memory, loads the page
     /// without the lock and does it again.
-    pub(crate) fn with_namespace<T>(&self, mut work: impl FnMut(&mut Namespace) -> FsResult<T>) -> FsResult<T> {
+    pub(crate) fn with_namespace<T>(
+        &self,
+        mut work: impl FnMut(&mut Namespace) -> FsResult<T>,
+    ) -> FsResult<T> {
         loop {
             let (nodes, missing) = {
                 let mut namespace = self.namespace.lock();
                 match work(&mut namespace) {
-                    Err(FsError::WouldBlock) => (namespace.nodes.clone(), namespace.nodes.take_missing()),
+                    Err(FsError::WouldBlock) => {
+                        (namespace.nodes.clone(), namespace.nodes.take_missing())
+                    }
                     answer => return answer,
                 }
             };
@@ -213,7 +231,12 @@ impl Filesystem {
     }
 
     /// Logs a group and applies it.
-    pub(crate) fn commit_group(&self, namespace: &mut Namespace, group: &[Operation], room: Room) -> FsResult<()> {
+    pub(crate) fn commit_group(
+        &self,
+        namespace: &mut Namespace,
+        group: &[Operation],
+        room: Room,
+    ) -> FsResult<()> {
         if group.is_empty() {
             return Ok(());
         }
@@ -223,7 +246,9 @@ impl Filesystem {
             Room::Ordinary => self.log.append(&record)?,
             Room::Reserved => self.log.append_reserved(&record)?,
         };
-        group.iter().for_each(|operation| namespace.apply(operation));
+        group
+            .iter()
+            .for_each(|operation| namespace.apply(operation));
         Ok(())
     }
 
@@ -235,19 +260,25 @@ impl Filesystem {
         if parent == ROOT_INO && name == b"current" {
             return self.getattr(CURRENT_INO);
         }
-        let Place::Current(folder) = place(parent) else { return self.snapshots.lookup(parent, name) };
+        let Place::Current(folder) = place(parent) else {
+            return self.snapshots.lookup(parent, name);
+        };
         self.with_namespace(|namespace| {
             let folder = namespace.get(folder)?;
             let state = namespace.find(&folder, name)?;
             let name = namespace.key(name).1;
-            namespace.known.look_up(state.file, folder.file, &name, state.linked);
+            namespace
+                .known
+                .look_up(state.file, folder.file, &name, state.linked);
             Ok(attr_of(&state))
         })
     }
 
     /// The kernel forgets `count` lookups.
     pub fn forget(&self, ino: u64, count: u64) {
-        let Place::Current(file) = place(ino) else { return self.snapshots.forget(ino, count) };
+        let Place::Current(file) = place(ino) else {
+            return self.snapshots.forget(ino, count);
+        };
         let mut namespace = self.namespace.lock();
         if file != ROOT_FILE && namespace.known.forget(file, count) {
             self.drop_orphan(&mut namespace, file);
@@ -265,14 +296,18 @@ impl Filesystem {
     /// What stat(2) tells.
     pub fn getattr(&self, ino: u64) -> FsResult<Attr> {
         match place(ino) {
-            Place::Current(file) => self.with_namespace(|namespace| Ok(attr_of(&*namespace.get(file)?))),
+            Place::Current(file) => {
+                self.with_namespace(|namespace| Ok(attr_of(&*namespace.get(file)?)))
+            }
             Place::Snapshots => self.snapshots.getattr(ino),
         }
     }
 
     /// Where a symlink points to.
     pub fn readlink(&self, ino: u64) -> FsResult<Vec<u8>> {
-        let Place::Current(file) = place(ino) else { return self.snapshots.readlink(ino) };
+        let Place::Current(file) = place(ino) else {
+            return self.snapshots.readlink(ino);
+        };
         self.with_namespace(|namespace| match &namespace.get(file)?.body {
             crate::namespace::state::BodyState::Symlink(target) => Ok(target.to_vec()),
             _ => Err(FsError::Invalid),

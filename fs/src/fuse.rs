@@ -17,15 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags as KernelOpenFlags, RenameFlags as KernelRenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags as KernelOpenFlags,
+    RenameFlags as KernelRenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::blocking;
 use crate::filesystem::{
-    Attr, Fallocate, Filesystem, FsError, FsResult, Listing, NewNode, OpenFlags, Opened, RenameFlags, SetAttr, Whence, XattrFlags,
+    Attr, Fallocate, Filesystem, FsError, FsResult, Listing, NewNode, OpenFlags, Opened,
+    RenameFlags, SetAttr, Whence, XattrFlags,
 };
 
 mod convert;
@@ -109,11 +111,19 @@ fn finish<T, R: Refuse>(reply: R, result: FsResult<T>, answer: impl FnOnce(R, T)
 }
 
 fn trust(ino: u64) -> Duration {
-    if Filesystem::is_virtual(ino) { CHANGING } else { TRUSTED }
+    if Filesystem::is_virtual(ino) {
+        CHANGING
+    } else {
+        TRUSTED
+    }
 }
 
 fn opened_flags(opened: &Opened) -> FopenFlags {
-    if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }
+    if opened.keep_cache {
+        FopenFlags::FOPEN_KEEP_CACHE
+    } else {
+        FopenFlags::empty()
+    }
 }
 
 fn owned(name: &OsStr) -> Vec<u8> {
@@ -139,8 +149,12 @@ impl fuser::Filesystem for Shell {
             }
         }
         // Each setter answers with the nearest value that the kernel takes.
-        let _ = config.set_max_write(REQUEST_BYTES).map_err(|nearest| config.set_max_write(nearest));
-        let _ = config.set_max_readahead(REQUEST_BYTES).map_err(|nearest| config.set_max_readahead(nearest));
+        let _ = config
+            .set_max_write(REQUEST_BYTES)
+            .map_err(|nearest| config.set_max_write(nearest));
+        let _ = config
+            .set_max_readahead(REQUEST_BYTES)
+            .map_err(|nearest| config.set_max_readahead(nearest));
         let _ = config.set_max_background(64);
         let _ = config.set_time_granularity(Duration::from_nanos(1));
         Ok(())
@@ -155,7 +169,13 @@ impl fuser::Filesystem for Shell {
         self.drive.forget(ino.0, count);
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
         self.serve(
             reply,
             move |drive| drive.getattr(ino.0),
@@ -202,7 +222,11 @@ impl fuser::Filesystem for Shell {
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        self.serve(reply, move |drive| drive.readlink(ino.0), |reply, target| reply.data(&target));
+        self.serve(
+            reply,
+            move |drive| drive.readlink(ino.0),
+            |reply, target| reply.data(&target),
+        );
     }
 
     fn mknod(
@@ -215,16 +239,34 @@ impl fuser::Filesystem for Shell {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
+        let Some(kind) = kind_of_mode(mode) else {
+            return reply.error(Errno::EINVAL);
+        };
         let (name, uid, gid) = (owned(name), request.uid(), request.gid());
-        let node = NewNode { kind, mode: mode & 0o7777 & !umask, rdev: rdev.into(), uid, gid };
+        let node = NewNode {
+            kind,
+            mode: mode & 0o7777 & !umask,
+            rdev: rdev.into(),
+            uid,
+            gid,
+        };
         self.serve_entry(reply, move |drive| drive.mknod(parent.0, &name, node));
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         let (name, uid, gid) = (owned(name), request.uid(), request.gid());
         let mode = mode & 0o7777 & !umask;
-        self.serve_entry(reply, move |drive| drive.mkdir(parent.0, &name, mode, uid, gid));
+        self.serve_entry(reply, move |drive| {
+            drive.mkdir(parent.0, &name, mode, uid, gid)
+        });
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -237,10 +279,19 @@ impl fuser::Filesystem for Shell {
         self.serve_empty(reply, move |drive| drive.rmdir(parent.0, &name));
     }
 
-    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
         let (name, target) = (owned(name), owned(target.as_os_str()));
         let (uid, gid) = (request.uid(), request.gid());
-        self.serve_entry(reply, move |drive| drive.symlink(parent.0, &name, &target, uid, gid));
+        self.serve_entry(reply, move |drive| {
+            drive.symlink(parent.0, &name, &target, uid, gid)
+        });
     }
 
     fn rename(
@@ -261,10 +312,19 @@ impl fuser::Filesystem for Shell {
             exchange: flags.contains(KernelRenameFlags::RENAME_EXCHANGE),
         };
         let (name, new_name) = (owned(name), owned(new_name));
-        self.serve_empty(reply, move |drive| drive.rename(parent.0, &name, new_parent.0, &new_name, flags));
+        self.serve_empty(reply, move |drive| {
+            drive.rename(parent.0, &name, new_parent.0, &new_name, flags)
+        });
     }
 
-    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn link(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
         let name = owned(name);
         self.serve_entry(reply, move |drive| drive.link(ino.0, parent.0, &name));
     }
@@ -278,7 +338,13 @@ impl fuser::Filesystem for Shell {
             move |drive| {
                 let opened = drive.open(ino.0, flags)?;
                 if kill_suid {
-                    drive.setattr(ino.0, SetAttr { kill_suid, ..SetAttr::default() })?;
+                    drive.setattr(
+                        ino.0,
+                        SetAttr {
+                            kill_suid,
+                            ..SetAttr::default()
+                        },
+                    )?;
                 }
                 Ok(opened)
             },
@@ -303,7 +369,13 @@ impl fuser::Filesystem for Shell {
             move |drive| drive.create(parent.0, &name, mode, uid, gid, flags),
             |reply, (attr, opened)| {
                 let handle = FileHandle(opened.handle);
-                reply.created(&trust(attr.ino), &attributes(&attr), Generation(0), handle, opened_flags(&opened));
+                reply.created(
+                    &trust(attr.ino),
+                    &attributes(&attr),
+                    Generation(0),
+                    handle,
+                    opened_flags(&opened),
+                );
             },
         );
     }
@@ -339,7 +411,9 @@ impl fuser::Filesystem for Shell {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match blocking::without_waiting(|| self.drive.write(ino.0, handle.0, offset, data, kill_suid)) {
+        match blocking::without_waiting(|| {
+            self.drive.write(ino.0, handle.0, offset, data, kill_suid)
+        }) {
             // Only a write that has to wait is copied: the buffer is the kernel thread's.
             Err(FsError::WouldBlock) => {
                 let data = data.to_vec();
@@ -353,7 +427,14 @@ impl fuser::Filesystem for Shell {
         }
     }
 
-    fn flush(&self, _request: &Request, ino: INodeNo, handle: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         self.serve_empty(reply, move |drive| drive.flush(ino.0, handle.0));
     }
 
@@ -371,12 +452,34 @@ impl fuser::Filesystem for Shell {
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.serve_on_pool(reply, move |drive| drive.fsync(ino.0, data_only), |reply, ()| reply.ok());
+    fn fsync(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.serve_on_pool(
+            reply,
+            move |drive| drive.fsync(ino.0, data_only),
+            |reply, ()| reply.ok(),
+        );
     }
 
-    fn fsyncdir(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.serve_on_pool(reply, move |drive| drive.fsyncdir(ino.0, data_only), |reply, ()| reply.ok());
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.serve_on_pool(
+            reply,
+            move |drive| drive.fsyncdir(ino.0, data_only),
+            |reply, ()| reply.ok(),
+        );
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: KernelOpenFlags, reply: ReplyOpen) {
@@ -393,14 +496,25 @@ impl fuser::Filesystem for Shell {
         );
     }
 
-    fn readdir(&self, _request: &Request, ino: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        cookie: u64,
+        reply: ReplyDirectory,
+    ) {
         let page = reply::Page::new(reply);
         self.serve(
             page.clone(),
             move |drive| {
                 page.fill(|| {
                     drive.readdir(ino.0, handle.0, cookie, Listing::Names, &mut |item| {
-                        let (ino, kind, name) = (INodeNo(item.ino), file_type(item.kind), OsStr::from_bytes(item.name));
+                        let (ino, kind, name) = (
+                            INodeNo(item.ino),
+                            file_type(item.kind),
+                            OsStr::from_bytes(item.name),
+                        );
                         page.add(|reply| reply.add(ino, item.cookie, kind, name))
                     })
                 })
@@ -409,16 +523,32 @@ impl fuser::Filesystem for Shell {
         );
     }
 
-    fn readdirplus(&self, _request: &Request, ino: INodeNo, handle: FileHandle, cookie: u64, reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        cookie: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
         let page = reply::Page::new(reply);
         self.serve(
             page.clone(),
             move |drive| {
                 page.fill(|| {
                     drive.readdir(ino.0, handle.0, cookie, Listing::Plus, &mut |item| {
-                        let attr = item.attr.map_or_else(|| reply::bare(item.ino, item.kind), |attr| attributes(&attr));
-                        let (ino, name, ttl) = (INodeNo(item.ino), OsStr::from_bytes(item.name), trust(item.ino));
-                        page.add(|reply| reply.add(ino, item.cookie, name, &ttl, &attr, Generation(0)))
+                        let attr = item.attr.map_or_else(
+                            || reply::bare(item.ino, item.kind),
+                            |attr| attributes(&attr),
+                        );
+                        let (ino, name, ttl) = (
+                            INodeNo(item.ino),
+                            OsStr::from_bytes(item.name),
+                            trust(item.ino),
+                        );
+                        page.add(|reply| {
+                            reply.add(ino, item.cookie, name, &ttl, &attr, Generation(0))
+                        })
                     })
                 })
             },
@@ -443,7 +573,16 @@ impl fuser::Filesystem for Shell {
             reply,
             |drive| drive.statfs(),
             |reply, s| {
-                reply.statfs(s.blocks, s.free, s.free, s.files, s.files_free, s.block_bytes, s.name_bytes, s.block_bytes);
+                reply.statfs(
+                    s.blocks,
+                    s.free,
+                    s.free,
+                    s.files,
+                    s.files_free,
+                    s.block_bytes,
+                    s.name_bytes,
+                    s.block_bytes,
+                );
             },
         );
     }
@@ -464,10 +603,19 @@ impl fuser::Filesystem for Shell {
             replace: flags & libc::XATTR_REPLACE != 0,
             kill_sgid: false,
         };
-        self.serve_empty(reply, move |drive| drive.setxattr(ino.0, &name, &value, flags));
+        self.serve_empty(reply, move |drive| {
+            drive.setxattr(ino.0, &name, &value, flags)
+        });
     }
 
-    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
         let name = owned(name);
         self.serve(
             reply,
@@ -506,18 +654,30 @@ impl fuser::Filesystem for Shell {
         reply: ReplyEmpty,
     ) {
         match Fallocate::from_mode(mode) {
-            Some(mode) => self.serve_empty(reply, move |drive| drive.fallocate(ino.0, mode, offset, length)),
+            Some(mode) => self.serve_empty(reply, move |drive| {
+                drive.fallocate(ino.0, mode, offset, length)
+            }),
             None => reply.error(Errno::from_i32(libc::EOPNOTSUPP)),
         }
     }
 
-    fn lseek(&self, _request: &Request, ino: INodeNo, _handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let whence = match whence {
             libc::SEEK_DATA => Whence::Data,
             libc::SEEK_HOLE => Whence::Hole,
             _ => return reply.error(Errno::EINVAL),
         };
-        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::from_i32(libc::ENXIO)) };
+        let Ok(offset) = u64::try_from(offset) else {
+            return reply.error(Errno::from_i32(libc::ENXIO));
+        };
         self.serve(
             reply,
             move |drive| drive.lseek(ino.0, offset, whence),

@@ -233,8 +233,16 @@ fn parse_line(line: &[u8]) -> Option<Mounted> {
     let mut fields = line.split(|&byte| byte == b' ');
     let target = unescape(fields.nth(4)?);
     let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
-    let mut text = || behind.next().map(|field| String::from_utf8_lossy(field).into_owned());
-    Some(Mounted { target: OsString::from_vec(target).into(), kind: text()?, source: text()? })
+    let mut text = || {
+        behind
+            .next()
+            .map(|field| String::from_utf8_lossy(field).into_owned())
+    };
+    Some(Mounted {
+        target: OsString::from_vec(target).into(),
+        kind: text()?,
+        source: text()?,
+    })
 }
 
 /// Space, tab, newline and backslash stand as `\ooo`.
@@ -275,8 +283,14 @@ mod tests {
                       39 35 0:46 / /mnt/f rw - fuse other rw,user_id=0\n";
         let parsed = parse(table);
         assert_eq!(parsed[0].target, Path::new("/mnt/a b"));
-        assert_eq!((parsed[0].kind.as_str(), parsed[0].is_drive()), ("ext3", false));
-        assert_eq!((parsed[1].target.as_path(), parsed[1].is_drive()), (Path::new("/mnt/d"), true));
+        assert_eq!(
+            (parsed[0].kind.as_str(), parsed[0].is_drive()),
+            ("ext3", false)
+        );
+        assert_eq!(
+            (parsed[1].target.as_path(), parsed[1].is_drive()),
+            (Path::new("/mnt/d"), true)
+        );
         assert!(parsed[2].is_drive() && !parsed[3].is_drive());
     }
 

@@ -139,7 +139,12 @@ impl Namespace {
 
     /// Files changed and not in a commit that stands.
     pub fn changed_files(&self) -> usize {
-        self.overlay.len() + self.layers.iter().map(|layer| layer.states.len()).sum::<usize>()
+        self.overlay.len()
+            + self
+                .layers
+                .iter()
+                .map(|layer| layer.states.len())
+                .sum::<usize>()
     }
 
     /// Frozen views, oldest first.
@@ -160,7 +165,9 @@ impl Namespace {
     /// A file as it is now, if some layer has it.
     pub fn changed(&self, file: FileNo) -> Option<&Slot> {
         let layers = self.layers.iter().rev().map(|layer| &layer.states);
-        std::iter::once(&self.overlay).chain(layers).find_map(|states| states.get(&file))
+        std::iter::once(&self.overlay)
+            .chain(layers)
+            .find_map(|states| states.get(&file))
     }
 
     /// A file as it is now.
@@ -183,7 +190,9 @@ impl Namespace {
         }
         let folder = self.get(stub.parent)?;
         let found = self.load_entry(&folder, &self.key(&stub.name))?;
-        found.filter(|child| child.file == file).ok_or(FsError::Stale)?;
+        found
+            .filter(|child| child.file == file)
+            .ok_or(FsError::Stale)?;
         self.clean.get(&file).cloned().ok_or(FsError::Stale)
     }
 
@@ -216,24 +225,48 @@ impl Namespace {
 
     /// Looks a name up in the last commit's tree; an inode that stands there is kept as clean.
     fn load_entry(&mut self, folder: &InodeState, key: &EntryKey) -> FsResult<Option<Child>> {
-        let Some(base) = folder.directory().and_then(|directory| directory.base) else { return Ok(None) };
+        let Some(base) = folder.directory().and_then(|directory| directory.base) else {
+            return Ok(None);
+        };
         let nodes = self.nodes.clone();
-        let Some(entry) = tree::lookup(&*nodes, &base, key.0, &key.1)? else { return Ok(None) };
-        let child = Child { file: entry.file(), kind: entry.kind() };
+        let Some(entry) = tree::lookup(&*nodes, &base, key.0, &key.1)? else {
+            return Ok(None);
+        };
+        let child = Child {
+            file: entry.file(),
+            kind: entry.kind(),
+        };
         if let Target::Inline(inode) = &entry.target
             && self.changed(child.file).is_none()
             && !self.clean.contains(&child.file)
         {
-            self.keep_clean(InodeState::committed(inode, folder.file, key.1.clone(), 1, false));
+            self.keep_clean(InodeState::committed(
+                inode,
+                folder.file,
+                key.1.clone(),
+                1,
+                false,
+            ));
         }
         Ok(Some(child))
     }
 
-    fn load_linked(&mut self, file: FileNo, parent: FileNo, name: Name) -> FsResult<Arc<InodeState>> {
+    fn load_linked(
+        &mut self,
+        file: FileNo,
+        parent: FileNo,
+        name: Name,
+    ) -> FsResult<Arc<InodeState>> {
         let links = self.base.links.ok_or(FsError::Stale)?;
         let nodes = self.nodes.clone();
         let linked = tree::lookup_link(&*nodes, &links, file)?.ok_or(FsError::Stale)?;
-        Ok(self.keep_clean(InodeState::committed(&linked.inode, parent, name, linked.links, true)))
+        Ok(self.keep_clean(InodeState::committed(
+            &linked.inode,
+            parent,
+            name,
+            linked.links,
+            true,
+        )))
     }
 
     /// Keeps an inode that is as the last commit has it.
@@ -246,9 +279,7 @@ impl Namespace {
     /// Adds to a group what has to be logged before a file may be changed: the whole state of it and
     /// of the folders above it, as far as no layer has them.
     pub fn touch(&mut self, file: FileNo, group: &mut Vec<Operation>) -> FsResult<()> {
-        let grouped = |operation: &Operation| {
-            matches!(operation, Operation::Inode { inode, .. } if inode.file == file)
-        };
+        let grouped = |operation: &Operation| matches!(operation, Operation::Inode { inode, .. } if inode.file == file);
         match self.changed(file) {
             Some(Slot::Here(_)) => return Ok(()),
             Some(Slot::Gone { .. }) => return Err(FsError::NotFound),
@@ -276,8 +307,14 @@ impl Namespace {
     /// applied.
     pub fn state_mut(&mut self, file: FileNo) -> Option<&mut InodeState> {
         if !self.overlay.contains_key(&file) {
-            let frozen = self.layers.iter_mut().rev().find_map(|layer| layer.states.get_mut(&file))?;
-            let Slot::Here(frozen) = frozen else { return None };
+            let frozen = self
+                .layers
+                .iter_mut()
+                .rev()
+                .find_map(|layer| layer.states.get_mut(&file))?;
+            let Slot::Here(frozen) = frozen else {
+                return None;
+            };
             let raised = frozen.raise();
             self.insert_changed(raised);
         }
@@ -305,10 +342,17 @@ impl Namespace {
     /// was removed later in the log than a commit that stands.
     pub fn apply(&mut self, operation: &Operation) {
         match operation {
-            Operation::Inode { parent, name, links, linked, inode } => {
+            Operation::Inode {
+                parent,
+                name,
+                links,
+                linked,
+                inode,
+            } => {
                 self.next_file = self.next_file.max(inode.file.saturating_add(1));
                 if !matches!(self.changed(inode.file), Some(Slot::Here(_))) {
-                    let state = InodeState::committed(inode, *parent, name.clone(), *links, *linked);
+                    let state =
+                        InodeState::committed(inode, *parent, name.clone(), *links, *linked);
                     self.insert_changed(state);
                 }
             }
@@ -326,28 +370,47 @@ impl Namespace {
             Operation::Fingerprint(file, fingerprint) => {
                 self.change(*file, |state| state.fingerprint = *fingerprint)
             }
-            Operation::Entry { folder, name, child, entries, directories } => {
+            Operation::Entry {
+                folder,
+                name,
+                child,
+                entries,
+                directories,
+            } => {
                 let key = self.key(name);
                 if let Some(folder) = self.state_mut(*folder).and_then(InodeState::directory_mut) {
                     folder.changes.insert(key, *child);
                     (folder.entries, folder.directories) = (*entries, *directories);
                 }
             }
-            Operation::Names { file, parent, name, links, linked } => {
+            Operation::Names {
+                file,
+                parent,
+                name,
+                links,
+                linked,
+            } => {
                 self.change(*file, |state| {
                     (state.parent, state.name) = (*parent, name.clone());
                     (state.links, state.linked) = (*links, *linked);
                 });
                 self.known.moved(*file, *parent, name, *linked);
             }
-            Operation::Size(file, size) => self.change_content(*file, |content| content.truncate(*size)),
-            Operation::Hole(file, offset, length) => {
-                self.change_content(*file, |content| content.punch(*offset..offset.saturating_add(*length)))
+            Operation::Size(file, size) => {
+                self.change_content(*file, |content| content.truncate(*size))
             }
+            Operation::Hole(file, offset, length) => self.change_content(*file, |content| {
+                content.punch(*offset..offset.saturating_add(*length))
+            }),
             Operation::Place(file, offset, placed) => {
                 self.change_content(*file, |content| content.place(*offset, placed))
             }
-            Operation::List { file, size, allocated, list } => self.change_content(*file, |content| {
+            Operation::List {
+                file,
+                size,
+                allocated,
+                list,
+            } => self.change_content(*file, |content| {
                 *content = Content::from_list(*size, *allocated, list.clone());
             }),
             Operation::Freeze(_) => (),
@@ -356,7 +419,11 @@ impl Namespace {
 
     /// An extent record of the log.
     pub fn apply_extent(&mut self, file: FileNo, offset: u64, length: u32, position: LogPosition) {
-        let placed = [Placed::Logged { position, skip: 0, length }];
+        let placed = [Placed::Logged {
+            position,
+            skip: 0,
+            length,
+        }];
         self.change_content(file, |content| content.place(offset, &placed));
     }
 
@@ -377,7 +444,9 @@ impl Namespace {
 
     /// A file that has no name and that nothing holds any more goes.
     pub fn drop_orphan(&mut self, file: FileNo) -> bool {
-        let Some(Slot::Here(state)) = self.changed(file) else { return false };
+        let Some(Slot::Here(state)) = self.changed(file) else {
+            return false;
+        };
         if state.links > 0 || file == ROOT_FILE {
             return false;
         }
@@ -399,18 +468,31 @@ impl Namespace {
     /// Fixes the view: everything changed until now is in the new layer, later changes go over it.
     pub fn freeze(&mut self, sequence: u64, reason: Reason) {
         let states = std::mem::take(&mut self.overlay);
-        self.layers.push_back(Layer { states, sequence, next_file: self.next_file, reason });
+        self.layers.push_back(Layer {
+            states,
+            sequence,
+            next_file: self.next_file,
+            reason,
+        });
     }
 
     /// The oldest layer is in a commit that stands: it becomes the base. Layers above it stand over
     /// the commit now.
     pub fn rebase(&mut self, base: Base, committed: &HashMap<FileNo, Inode>) {
-        let Some(layer) = self.layers.pop_front() else { return };
+        let Some(layer) = self.layers.pop_front() else {
+            return;
+        };
         self.base = base;
         for (file, slot) in layer.states {
             let Slot::Here(frozen) = slot else { continue };
-            let Some(inode) = committed.get(&file) else { continue };
-            let above = self.layers.iter_mut().map(|layer| &mut layer.states).chain([&mut self.overlay]);
+            let Some(inode) = committed.get(&file) else {
+                continue;
+            };
+            let above = self
+                .layers
+                .iter_mut()
+                .map(|layer| &mut layer.states)
+                .chain([&mut self.overlay]);
             let mut stands_above = false;
             for states in above {
                 if let Some(slot) = states.get_mut(&file) {
@@ -439,10 +521,20 @@ impl Namespace {
     /// States of layers above the oldest that stand over one of its files, with that file as it was
     /// frozen: what replay has to know of it once the log below is gone.
     pub fn raised_files(&self) -> Vec<Arc<InodeState>> {
-        let Some(oldest) = self.layers.front() else { return Vec::new() };
-        let above = || self.layers.iter().skip(1).map(|layer| &layer.states).chain([&self.overlay]);
+        let Some(oldest) = self.layers.front() else {
+            return Vec::new();
+        };
+        let above = || {
+            self.layers
+                .iter()
+                .skip(1)
+                .map(|layer| &layer.states)
+                .chain([&self.overlay])
+        };
         let here = oldest.states.iter().filter_map(|(file, slot)| match slot {
-            Slot::Here(state) if above().any(|states| states.contains_key(file)) => Some(state.clone()),
+            Slot::Here(state) if above().any(|states| states.contains_key(file)) => {
+                Some(state.clone())
+            }
             _ => None,
         });
         here.collect()
@@ -451,7 +543,13 @@ impl Namespace {
 
 /// A new folder, file or other node.
 pub fn new_inode(file: FileNo, attributes: crate::format::Attributes, body: Body) -> Inode {
-    Inode { file, attributes, xattrs: Arc::default(), fingerprint: 0, body }
+    Inode {
+        file,
+        attributes,
+        xattrs: Arc::default(),
+        fingerprint: 0,
+        body,
+    }
 }
 
 /// Whether this is a regular file's state.

@@ -408,7 +408,12 @@ impl Packer {
 
     /// The pack into which a chunk goes that is on its way.
     pub fn ticket(&self, id: &ChunkId) -> Option<Ticket> {
-        self.shared.state.lock().queued.get(id).map(|place| Ticket(place.serial))
+        self.shared
+            .state
+            .lock()
+            .queued
+            .get(id)
+            .map(|place| Ticket(place.serial))
     }
 
     /// Whether the pack of this ticket is stored.

@@ -58,7 +58,15 @@ impl Committed {
         let root = Inode::read(&mut reader)?;
         let links = reader.option(TreeRef::read)?;
         let next_file = reader.varint()?;
-        Ok(Committed { sequence, base: Base { root, links, next_file }, raised: decode_group(reader.rest())? })
+        Ok(Committed {
+            sequence,
+            base: Base {
+                root,
+                links,
+                next_file,
+            },
+            raised: decode_group(reader.rest())?,
+        })
     }
 }
 
@@ -73,7 +81,12 @@ pub struct Found {
 
 enum Event {
     Group(Vec<Operation>),
-    Extent { file: FileNo, offset: u64, length: u32, position: LogPosition },
+    Extent {
+        file: FileNo,
+        offset: u64,
+        length: u32,
+        position: LogPosition,
+    },
 }
 
 impl Found {
@@ -87,22 +100,39 @@ impl Found {
         Ok(found)
     }
 
-    fn take(&mut self, position: LogPosition, record: Record, archive: &Archive) -> Result<(), ReplayError> {
+    fn take(
+        &mut self,
+        position: LogPosition,
+        record: Record,
+        archive: &Archive,
+    ) -> Result<(), ReplayError> {
         match record {
             Record::SessionKey { object, .. } => {
                 if let Err(error) = archive.register_session_key(&object) {
                     tracing::error!(%error, "a session key of the log cannot be used");
                 }
             }
-            Record::Chunk { id, kind, raw_length, key, .. } => {
+            Record::Chunk {
+                id,
+                kind,
+                raw_length,
+                key,
+                ..
+            } => {
                 self.chunks.push((position, id, kind, raw_length, key));
             }
             Record::Extent { file, offset, data } => {
-                let extent = Event::Extent { file, offset, length: data.len() as u32, position };
+                let extent = Event::Extent {
+                    file,
+                    offset,
+                    length: data.len() as u32,
+                    position,
+                };
                 self.events.push((position.sequence, extent));
             }
             Record::Operation(bytes) => {
-                self.events.push((position.sequence, Event::Group(decode_group(&bytes)?)));
+                self.events
+                    .push((position.sequence, Event::Group(decode_group(&bytes)?)));
             }
             Record::PackStored(bytes) => {
                 let pack = PackedChunks::decode(&bytes)?;
@@ -116,7 +146,8 @@ impl Found {
                 let committed = Committed::decode(&bytes)?;
                 let behind = |sequence: u64| sequence > committed.sequence;
                 self.events.retain(|(sequence, _)| behind(*sequence));
-                self.chunks.retain(|(position, ..)| behind(position.sequence));
+                self.chunks
+                    .retain(|(position, ..)| behind(position.sequence));
                 self.committed = Some(committed);
             }
         }
@@ -151,7 +182,12 @@ impl Found {
                         }
                     }
                 }
-                Event::Extent { file, offset, length, position } => {
+                Event::Extent {
+                    file,
+                    offset,
+                    length,
+                    position,
+                } => {
                     namespace.apply_extent(file, offset, length, position);
                 }
             }
@@ -185,6 +221,9 @@ fn apply_parents_first(namespace: &mut Namespace, raised: &[Operation]) {
             }
             at = *parent;
         }
-        chain.into_iter().rev().for_each(|operation| namespace.apply(operation));
+        chain
+            .into_iter()
+            .rev()
+            .for_each(|operation| namespace.apply(operation));
     }
 }

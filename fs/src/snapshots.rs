@@ -88,18 +88,25 @@ impl Archive {
 
     /// Snapshots that were forgotten, left out of the device's list, and taken back: a pin keeps them.
     fn add_taken_back(&self, marks: &Marks, record: &DeviceRecord, listed: &mut Vec<Snapshot>) {
-        let of_device = marks.pinned_commits().filter(|name| name.device == record.id);
+        let of_device = marks
+            .pinned_commits()
+            .filter(|name| name.device == record.id);
         for name in of_device {
             if listed.iter().any(|snapshot| snapshot.name == *name) {
                 continue;
             }
             match self.load_commit(name) {
                 Ok(commit) if commit.kind != CommitKind::Checkpoint => {
-                    let own = Commit { kept: Vec::new(), ..(*commit).clone() };
+                    let own = Commit {
+                        kept: Vec::new(),
+                        ..(*commit).clone()
+                    };
                     listed.extend(list_of(name, &own, record));
                 }
                 Ok(_) => {}
-                Err(error) => tracing::error!(%error, "a snapshot that is kept by name cannot be read"),
+                Err(error) => {
+                    tracing::error!(%error, "a snapshot that is kept by name cannot be read")
+                }
             }
         }
         listed.sort_by_key(|snapshot| snapshot.name.sequence);

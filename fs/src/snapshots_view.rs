@@ -78,7 +78,11 @@ fn snapshot_ino(device: u16, sequence: u64, file: u64) -> Option<u64> {
 
 fn numbers_of(ino: u64) -> (u16, u64, u64) {
     let sequence = ino >> FILE_BITS & ((1 << SEQUENCE_BITS) - 1);
-    ((ino >> 56) as u16 - 1, sequence, ino & ((1 << FILE_BITS) - 1))
+    (
+        (ino >> 56) as u16 - 1,
+        sequence,
+        ino & ((1 << FILE_BITS) - 1),
+    )
 }
 
 impl SnapshotsView {
@@ -91,7 +95,13 @@ impl SnapshotsView {
             loaded: LruCache::new(LOADED),
             pending: HashMap::new(),
         };
-        SnapshotsView { archive, owner, inner: Mutex::new(inner), refresh: AtomicBool::new(true), asking: Mutex::new(()) }
+        SnapshotsView {
+            archive,
+            owner,
+            inner: Mutex::new(inner),
+            refresh: AtomicBool::new(true),
+            asking: Mutex::new(()),
+        }
     }
 
     /// The list is asked for again when the thread comes by.
@@ -101,7 +111,11 @@ impl SnapshotsView {
 
     /// Whether it is time to ask.
     pub fn wants_refresh(&self) -> bool {
-        let old = self.inner.lock().refreshed.is_none_or(|at| at.elapsed() > REFRESH);
+        let old = self
+            .inner
+            .lock()
+            .refreshed
+            .is_none_or(|at| at.elapsed() > REFRESH);
         old || self.refresh.load(Ordering::Relaxed)
     }
 
@@ -109,7 +123,10 @@ impl SnapshotsView {
     pub fn refresh(&self) -> Result<(), ArchiveError> {
         // One at a time: an answer from before a commit must not replace the one from after it.
         let _alone = match crate::blocking::deadline() {
-            Some(until) => self.asking.try_lock_until(until).ok_or(ArchiveError::TimedOut)?,
+            Some(until) => self
+                .asking
+                .try_lock_until(until)
+                .ok_or(ArchiveError::TimedOut)?,
             None => self.asking.lock(),
         };
         self.refresh.store(false, Ordering::Relaxed);
@@ -119,9 +136,20 @@ impl SnapshotsView {
         // Asked again in a minute, whatever came of it.
         inner.refreshed = Some(asked);
         let snapshots = snapshots?;
-        let devices = self.archive.devices().into_iter().map(|device| (device.number, device.name));
-        inner.pending.retain(|name, _| !snapshots.iter().any(|snapshot| snapshot.folder.as_bytes() == name));
-        inner.list = Some(Arc::new(List { devices: devices.collect(), snapshots }));
+        let devices = self
+            .archive
+            .devices()
+            .into_iter()
+            .map(|device| (device.number, device.name));
+        inner.pending.retain(|name, _| {
+            !snapshots
+                .iter()
+                .any(|snapshot| snapshot.folder.as_bytes() == name)
+        });
+        inner.list = Some(Arc::new(List {
+            devices: devices.collect(),
+            snapshots,
+        }));
         Ok(())
     }
 
@@ -129,7 +157,11 @@ impl SnapshotsView {
     pub(crate) fn newest_of_this_device(&self) -> Option<Snapshot> {
         let device = self.archive.device_record().number;
         let list = self.inner.lock().list.clone()?;
-        list.snapshots.iter().rev().find(|snapshot| snapshot.device_number == device).cloned()
+        list.snapshots
+            .iter()
+            .rev()
+            .find(|snapshot| snapshot.device_number == device)
+            .cloned()
     }
 
     fn list(&self) -> FsResult<Arc<List>> {
@@ -174,11 +206,18 @@ impl SnapshotsView {
             return Ok((ino, loaded.clone()));
         }
         let loaded = match &entry.target {
-            Target::Inline(inode) => Loaded { inode: inode.clone(), links: 1 },
+            Target::Inline(inode) => Loaded {
+                inode: inode.clone(),
+                links: 1,
+            },
             Target::Linked { file, .. } => {
                 let links = self.commit(device, sequence)?.links.ok_or(FsError::Stale)?;
-                let linked = tree::lookup_link(&self.archive, &links, *file)?.ok_or(FsError::Stale)?;
-                Loaded { inode: linked.inode, links: linked.links }
+                let linked =
+                    tree::lookup_link(&self.archive, &links, *file)?.ok_or(FsError::Stale)?;
+                Loaded {
+                    inode: linked.inode,
+                    links: linked.links,
+                }
             }
         };
         let loaded = Arc::new(loaded);
@@ -188,8 +227,15 @@ impl SnapshotsView {
 
     fn commit(&self, device: u16, sequence: u64) -> FsResult<Arc<Commit>> {
         let list = self.list()?;
-        let is_it = |snapshot: &&Snapshot| snapshot.device_number == device && snapshot.name.sequence == sequence;
-        let name = list.snapshots.iter().find(is_it).ok_or(FsError::Stale)?.name;
+        let is_it = |snapshot: &&Snapshot| {
+            snapshot.device_number == device && snapshot.name.sequence == sequence
+        };
+        let name = list
+            .snapshots
+            .iter()
+            .find(is_it)
+            .ok_or(FsError::Stale)?
+            .name;
         if !crate::blocking::may_block() && !self.archive.commits.lock().contains_key(&name) {
             return Err(FsError::WouldBlock);
         }
@@ -210,7 +256,10 @@ impl SnapshotsView {
         };
         let (device, sequence, file) = numbers_of(ino);
         if file == ROOT_FILE {
-            let loaded = Arc::new(Loaded { inode: self.commit(device, sequence)?.root.clone(), links: 1 });
+            let loaded = Arc::new(Loaded {
+                inode: self.commit(device, sequence)?.root.clone(),
+                links: 1,
+            });
             self.inner.lock().loaded.put(ino, loaded.clone());
             return Ok(loaded);
         }
@@ -230,7 +279,16 @@ impl SnapshotsView {
         {
             parent.children += 1;
         }
-        inner.stubs.entry(ino).or_insert(Stub { parent, name, lookups: 0, children: 0 }).lookups += 1;
+        inner
+            .stubs
+            .entry(ino)
+            .or_insert(Stub {
+                parent,
+                name,
+                lookups: 0,
+                children: 0,
+            })
+            .lookups += 1;
     }
 
     /// The kernel forgets lookups.
@@ -240,7 +298,11 @@ impl SnapshotsView {
             stub.lookups = stub.lookups.saturating_sub(count);
         }
         let mut at = ino;
-        while let Some(stub) = inner.stubs.get(&at).filter(|stub| stub.lookups == 0 && stub.children == 0) {
+        while let Some(stub) = inner
+            .stubs
+            .get(&at)
+            .filter(|stub| stub.lookups == 0 && stub.children == 0)
+        {
             let parent = stub.parent;
             inner.stubs.remove(&at);
             if let Some(stub) = inner.stubs.get_mut(&parent) {
@@ -272,9 +334,15 @@ impl SnapshotsView {
     /// The content of a file.
     pub fn content(&self, ino: u64) -> FsResult<Arc<Content>> {
         match &self.loaded_of(ino)?.inode.body {
-            Body::Regular { size, allocated, list } => {
-                Ok(Arc::new(Content::from_list(*size, *allocated, list.clone())))
-            }
+            Body::Regular {
+                size,
+                allocated,
+                list,
+            } => Ok(Arc::new(Content::from_list(
+                *size,
+                *allocated,
+                list.clone(),
+            ))),
             Body::Directory { .. } => Err(FsError::IsDirectory),
             _ => Err(FsError::Invalid),
         }
@@ -308,11 +376,18 @@ impl SnapshotsView {
             return self.list_virtual(place, cookie, listing, take, current);
         }
         let folder = self.load(ino)?;
-        let Body::Directory { tree } = &folder.inode.body else { return Err(FsError::NotDirectory) };
+        let Body::Directory { tree } = &folder.inode.body else {
+            return Err(FsError::NotDirectory);
+        };
         let (device, sequence, file) = numbers_of(ino);
         let parent = match file {
             ROOT_FILE => Virtual::Device(device).ino(),
-            _ => self.inner.lock().stubs.get(&ino).map_or(SNAPSHOTS_INO, |stub| stub.parent),
+            _ => self
+                .inner
+                .lock()
+                .stubs
+                .get(&ino)
+                .map_or(SNAPSHOTS_INO, |stub| stub.parent),
         };
         if !take_dots(cookie, ino, parent, take) {
             return Ok(());
@@ -323,7 +398,8 @@ impl SnapshotsView {
             let (hash, entry) = entry?;
             let is_last = !matches!(entries.peek(), Some(Ok((next, _))) if *next == hash);
             let cookie = if is_last { hash } else { hash - 1 };
-            let item_ino = snapshot_ino(device, sequence, entry.file()).ok_or(FsError::Unsupported)?;
+            let item_ino =
+                snapshot_ino(device, sequence, entry.file()).ok_or(FsError::Unsupported)?;
             let attr = match listing {
                 Listing::Names => None,
                 Listing::Plus => Some(loaded_attr(item_ino, &self.keep(ino, &entry)?.1)),
@@ -331,7 +407,13 @@ impl SnapshotsView {
             if attr.is_some() {
                 self.count(item_ino, ino, Arc::from(entry.name.as_slice()));
             }
-            if !take(DirItem { ino: item_ino, kind: entry.kind(), name: &entry.name, cookie, attr }) {
+            if !take(DirItem {
+                ino: item_ino,
+                kind: entry.kind(),
+                name: &entry.name,
+                cookie,
+                attr,
+            }) {
                 if attr.is_some() {
                     self.forget(item_ino, 1);
                 }
@@ -345,10 +427,16 @@ impl SnapshotsView {
 fn loaded_attr(ino: u64, loaded: &Loaded) -> Attr {
     let inode = &loaded.inode;
     let (size, allocated, nlink) = match &inode.body {
-        Body::Regular { size, allocated, .. } => (*size, *allocated, loaded.links),
+        Body::Regular {
+            size, allocated, ..
+        } => (*size, *allocated, loaded.links),
         Body::Directory { tree } => {
             let folders = tree.map_or(0, |tree| tree.totals.directories);
-            (4096, 4096, 2 + u32::try_from(folders).unwrap_or(u32::MAX - 2))
+            (
+                4096,
+                4096,
+                2 + u32::try_from(folders).unwrap_or(u32::MAX - 2),
+            )
         }
         Body::Symlink { target } => (target.len() as u64, 0, loaded.links),
         Body::Special => (0, 0, loaded.links),

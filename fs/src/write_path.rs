@@ -130,8 +130,15 @@ impl WritePath {
     /// A file's content names no chunk any more that it got since the newest freeze.
     pub fn disown(&self, file: FileNo) {
         let mut pending = self.pending.lock();
-        let Pending { chunks, owned, frozen, .. } = &mut *pending;
-        let Some(ids) = owned.get_mut(&file) else { return };
+        let Pending {
+            chunks,
+            owned,
+            frozen,
+            ..
+        } = &mut *pending;
+        let Some(ids) = owned.get_mut(&file) else {
+            return;
+        };
         ids.retain(|id| match chunks.get_mut(id) {
             Some(chunk) if chunk.position.sequence > *frozen => {
                 chunk.owners.remove(&file);
@@ -154,7 +161,14 @@ impl WritePath {
     }
 
     /// A chunk of the log, found at replay.
-    pub fn replayed(&self, id: ChunkId, kind: ChunkKind, raw_length: u32, key: Digest, position: LogPosition) {
+    pub fn replayed(
+        &self,
+        id: ChunkId,
+        kind: ChunkKind,
+        raw_length: u32,
+        key: Digest,
+        position: LogPosition,
+    ) {
         let chunk = PendingChunk {
             position,
             kind,
@@ -170,7 +184,10 @@ impl WritePath {
     /// These are in the store. Said before anybody who waits for the pack hears of it.
     pub fn stored(&self, pack: &PackedChunks) {
         self.mark_stored(pack);
-        if let Err(error) = self.log.append_reserved(&RecordRef::PackStored(&pack.encode())) {
+        if let Err(error) = self
+            .log
+            .append_reserved(&RecordRef::PackStored(&pack.encode()))
+        {
             // Costs an upload after a crash, nothing else.
             tracing::warn!(%error, "cannot record a stored pack");
         }
@@ -194,19 +211,30 @@ impl WritePath {
             (chunk.position, chunk.raw_length, chunk.key)
         };
         let stored = self.log.read(&position).ok()?;
-        Some(QueuedChunk { raw_length, key, stored: stored.into() })
+        Some(QueuedChunk {
+            raw_length,
+            key,
+            stored: stored.into(),
+        })
     }
 
     /// Bytes of chunks that are in the log and not in the store.
     pub fn queued_bytes(&self) -> u64 {
         let pending = self.pending.lock();
-        let waits = |chunk: &&PendingChunk| chunk.place != Place::Stored && !chunk.owners.is_empty();
-        pending.chunks.values().filter(waits).map(|chunk| u64::from(chunk.position.length)).sum()
+        let waits =
+            |chunk: &&PendingChunk| chunk.place != Place::Stored && !chunk.owners.is_empty();
+        pending
+            .chunks
+            .values()
+            .filter(waits)
+            .map(|chunk| u64::from(chunk.position.length))
+            .sum()
     }
 
     /// Gives settled chunks to the packer. Waits while the packer has no room.
     pub fn feed(&self) -> Result<(), LoadError> {
-        let settled = |chunk: &PendingChunk| !chunk.owners.is_empty() && chunk.since.elapsed() >= SETTLED;
+        let settled =
+            |chunk: &PendingChunk| !chunk.owners.is_empty() && chunk.since.elapsed() >= SETTLED;
         self.feed_those(&settled)
     }
 
@@ -220,8 +248,14 @@ impl WritePath {
     fn feed_those(&self, wanted: &dyn Fn(&PendingChunk) -> bool) -> Result<(), LoadError> {
         let mut found: Vec<(LogPosition, ChunkId)> = {
             let pending = self.pending.lock();
-            let logged = pending.chunks.iter().filter(|(_, chunk)| chunk.place == Place::Logged);
-            logged.filter(|(_, chunk)| wanted(chunk)).map(|(id, chunk)| (chunk.position, *id)).collect()
+            let logged = pending
+                .chunks
+                .iter()
+                .filter(|(_, chunk)| chunk.place == Place::Logged);
+            logged
+                .filter(|(_, chunk)| wanted(chunk))
+                .map(|(id, chunk)| (chunk.position, *id))
+                .collect()
         };
         // In the order of the log: what was written together is packed together.
         found.sort_unstable_by_key(|(position, _)| position.sequence);
@@ -244,9 +278,16 @@ impl WritePath {
         if !self.archive.packer().is_queued(&id) && !self.archive.known(&id) {
             let stored = self.log.read(&position).map_err(LoadError::other)?;
             let stored = Ciphertext::from_stored(stored).map_err(LoadError::other)?;
-            self.archive.packer().add(kind, id, raw_length, key, &stored).map_err(LoadError::other)?;
+            self.archive
+                .packer()
+                .add(kind, id, raw_length, key, &stored)
+                .map_err(LoadError::other)?;
         }
-        let place = if self.archive.known(&id) { Place::Stored } else { Place::Queued };
+        let place = if self.archive.known(&id) {
+            Place::Stored
+        } else {
+            Place::Queued
+        };
         if let Some(chunk) = self.pending.lock().chunks.get_mut(&id)
             && chunk.place == Place::Logged
         {
@@ -287,7 +328,8 @@ impl WritePath {
 
     /// Waits until some content takes less memory, or a little while.
     pub fn wait_for_memory(&self) {
-        self.changed.wait_for(&mut self.pending.lock(), Duration::from_millis(20));
+        self.changed
+            .wait_for(&mut self.pending.lock(), Duration::from_millis(20));
     }
 
     /// Sees to it that the session key's object is in the log, synced, before its first chunk.
@@ -301,15 +343,26 @@ impl WritePath {
         Ok(())
     }
 
-    fn log_chunk(&self, kind: ChunkKind, id: ChunkId, plaintext: &[u8]) -> Result<PendingChunk, SinkError> {
+    fn log_chunk(
+        &self,
+        kind: ChunkKind,
+        id: ChunkId,
+        plaintext: &[u8],
+    ) -> Result<PendingChunk, SinkError> {
         let session = self.archive.session();
         let ciphertext = encrypt::encrypt(&session.key, kind, &id, plaintext);
         self.archive.session_keys.count(ciphertext.len() as u64);
         let raw_length = u32::try_from(plaintext.len()).map_err(SinkError::other)?;
         let _logging = self.logging.read_recursive();
-        self.log_session(session.digest, session.object.bytes()).map_err(sink_error)?;
-        let record =
-            RecordRef::Chunk { id, kind, raw_length, key: session.digest, ciphertext: ciphertext.as_bytes() };
+        self.log_session(session.digest, session.object.bytes())
+            .map_err(sink_error)?;
+        let record = RecordRef::Chunk {
+            id,
+            kind,
+            raw_length,
+            key: session.digest,
+            ciphertext: ciphertext.as_bytes(),
+        };
         let position = self.log.append(&record).map_err(sink_error)?;
         Ok(PendingChunk {
             position,
@@ -334,7 +387,9 @@ impl Pending {
     /// Whether a chunk of the log can be named by new content.
     fn can_be_used(&self, id: &ChunkId) -> bool {
         self.chunks.get(id).is_some_and(|chunk| {
-            chunk.position.sequence > self.releasing || !chunk.owners.is_empty() || chunk.place != Place::Logged
+            chunk.position.sequence > self.releasing
+                || !chunk.owners.is_empty()
+                || chunk.place != Place::Logged
         })
     }
 }
@@ -373,7 +428,11 @@ impl ChunkSink for LogSink<'_> {
             pending.in_flight.insert(id);
         }
         let known = path.archive.known(&id);
-        let logged = if known { Ok(None) } else { path.log_chunk(kind, id, plaintext).map(Some) };
+        let logged = if known {
+            Ok(None)
+        } else {
+            path.log_chunk(kind, id, plaintext).map(Some)
+        };
         let mut pending = path.pending.lock();
         pending.in_flight.remove(&id);
         path.changed.notify_all();
@@ -388,7 +447,9 @@ impl ChunkSink for LogSink<'_> {
 fn sink_error(error: LogError) -> SinkError {
     match error {
         LogError::NoSpace { .. } | LogError::Full { .. } => SinkError::NoSpace,
-        LogError::ReadOnly(why) => SinkError::ReadOnly { why: why.to_string() },
+        LogError::ReadOnly(why) => SinkError::ReadOnly {
+            why: why.to_string(),
+        },
         other => SinkError::other(other),
     }
 }

@@ -68,7 +68,9 @@ impl StoreErrorKind {
             Self::Denied => "permission denied; check the credentials and their rights",
             Self::NoSpace => "no space left; free some, or raise the quota",
             Self::NotConfigured => "no store was found there; check the location",
-            Self::Damaged => "what is stored is damaged; `holdfast check` names the files that use it",
+            Self::Damaged => {
+                "what is stored is damaged; `holdfast check` names the files that use it"
+            }
             Self::Refused => "the store does not accept the request",
         }
     }

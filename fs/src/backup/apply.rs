@@ -66,7 +66,11 @@ impl<'a> Applier<'a> {
     }
 
     /// Works until the walk has ended and everything it found is in `current/`.
-    pub(super) fn run(mut self, items: &Receiver<Item>, tell: &dyn Fn(BackupProgress)) -> Result<(), BackupError> {
+    pub(super) fn run(
+        mut self,
+        items: &Receiver<Item>,
+        tell: &dyn Fn(BackupProgress),
+    ) -> Result<(), BackupError> {
         let mut told = Instant::now();
         loop {
             match items.recv_timeout(TELL_EVERY) {
@@ -108,7 +112,11 @@ impl<'a> Applier<'a> {
             },
             _ => (None, Vec::new()),
         };
-        self.waiting.push_back(Ready { item, node, tickets });
+        self.waiting.push_back(Ready {
+            item,
+            node,
+            tickets,
+        });
         Ok(())
     }
 
@@ -123,7 +131,11 @@ impl<'a> Applier<'a> {
             attributes: source::attributes(&self.owners, &file.stat, FileKind::Regular),
             xattrs: file.xattrs,
             fingerprint,
-            body: ImportedBody::File { size: file.size, allocated: file.allocated, list: file.list },
+            body: ImportedBody::File {
+                size: file.size,
+                allocated: file.allocated,
+                list: file.list,
+            },
         };
         (node, file.tickets)
     }
@@ -133,7 +145,9 @@ impl<'a> Applier<'a> {
         let archive = &self.filesystem.archive;
         while !self.waiting.iter().all(|ready| self.is_stored(ready)) {
             match archive.flush(Some(Instant::now() + TELL_EVERY)) {
-                Ok(()) | Err(crate::packer::PackerError::TimedOut) => tell(self.shared.progress(false)),
+                Ok(()) | Err(crate::packer::PackerError::TimedOut) => {
+                    tell(self.shared.progress(false))
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -141,7 +155,10 @@ impl<'a> Applier<'a> {
     }
 
     fn is_stored(&self, ready: &Ready) -> bool {
-        ready.tickets.iter().all(|ticket| self.filesystem.archive.packer().is_stored(*ticket))
+        ready
+            .tickets
+            .iter()
+            .all(|ticket| self.filesystem.archive.packer().is_stored(*ticket))
     }
 
     fn apply_stored(&mut self) -> Result<(), BackupError> {
@@ -167,21 +184,49 @@ impl<'a> Applier<'a> {
         }
         let (folder, _) = *self.folders.last().expect("current/ itself is never left");
         match ready.item {
-            Item::File { name, path, link, .. } => {
+            Item::File {
+                name, path, link, ..
+            } => {
                 let node = *ready.node.expect("a file that was read has one");
-                self.batch.push((ImportedName { name, node, is_linked: link.is_some() }, path, link));
+                self.batch.push((
+                    ImportedName {
+                        name,
+                        node,
+                        is_linked: link.is_some(),
+                    },
+                    path,
+                    link,
+                ));
             }
-            Item::Other { name, path, node, link } => {
-                self.batch.push((ImportedName { name, node: *node, is_linked: link.is_some() }, path, link));
+            Item::Other {
+                name,
+                path,
+                node,
+                link,
+            } => {
+                self.batch.push((
+                    ImportedName {
+                        name,
+                        node: *node,
+                        is_linked: link.is_some(),
+                    },
+                    path,
+                    link,
+                ));
             }
             Item::Enter { name, node } => {
                 let made = self.filesystem.import_folder(folder, &name, &node)?;
                 self.folders.push((made.file, made.is_new));
             }
             Item::Leave { node, path } => {
-                let (folder, is_new) = self.folders.pop().expect("each folder that is left was entered");
+                let (folder, is_new) = self
+                    .folders
+                    .pop()
+                    .expect("each folder that is left was entered");
                 let done = match node.filter(|_| !is_new) {
-                    Some(node) => self.named(&path, |filesystem| filesystem.import_attributes(folder, &node)),
+                    Some(node) => self.named(&path, |filesystem| {
+                        filesystem.import_attributes(folder, &node)
+                    }),
                     None => Ok(()),
                 };
                 self.filesystem.import_close(folder);
@@ -194,7 +239,9 @@ impl<'a> Applier<'a> {
                     if let Some((_, is_new)) = self.folders.last_mut() {
                         *is_new = false;
                     }
-                    self.named(&path, |filesystem| filesystem.import_link(folder, &name, file))?;
+                    self.named(&path, |filesystem| {
+                        filesystem.import_link(folder, &name, file)
+                    })?;
                     self.shared.count(|report| report.copied += 1);
                 }
                 // The first name of this file could not be read; neither can this one.
@@ -218,7 +265,10 @@ impl<'a> Applier<'a> {
         }
         let (folder, _) = *self.folders.last().expect("current/ itself is never left");
         let mut batch = std::mem::take(&mut self.batch);
-        let (names, rest): (Vec<_>, Vec<_>) = batch.drain(..).map(|(name, path, link)| (name, (path, link))).unzip();
+        let (names, rest): (Vec<_>, Vec<_>) = batch
+            .drain(..)
+            .map(|(name, path, link)| (name, (path, link)))
+            .unzip();
         let imported = self.filesystem.import_files(folder, &names, &self.linked)?;
         for ((name, (path, link)), imported) in names.into_iter().zip(rest).zip(imported) {
             let file = match imported {
@@ -235,7 +285,13 @@ impl<'a> Applier<'a> {
     }
 
     /// Other names of this file may come.
-    fn keep_link(&mut self, folder: FileNo, name: &[u8], file: FileNo, link: SourceId) -> Result<(), BackupError> {
+    fn keep_link(
+        &mut self,
+        folder: FileNo,
+        name: &[u8],
+        file: FileNo,
+        link: SourceId,
+    ) -> Result<(), BackupError> {
         if self.filesystem.import_open(folder, name)? == Some(file) {
             self.held.push(file);
         }
@@ -245,10 +301,17 @@ impl<'a> Applier<'a> {
     }
 
     /// Where the source has a file, an earlier backup may have brought a folder.
-    fn replace_folder(&self, folder: FileNo, name: &ImportedName, path: &std::path::Path) -> Result<Option<FileNo>, BackupError> {
+    fn replace_folder(
+        &self,
+        folder: FileNo,
+        name: &ImportedName,
+        path: &std::path::Path,
+    ) -> Result<Option<FileNo>, BackupError> {
         let removed = self.filesystem.import_remove(folder, &name.name)?;
         self.shared.count(|report| report.removed += removed);
-        let again = self.filesystem.import_files(folder, std::slice::from_ref(name), &self.linked)?;
+        let again =
+            self.filesystem
+                .import_files(folder, std::slice::from_ref(name), &self.linked)?;
         match again.as_slice() {
             [Imported::Is(file)] => Ok(Some(*file)),
             _ => {
@@ -265,7 +328,12 @@ impl<'a> Applier<'a> {
         work: impl FnOnce(&Filesystem) -> Result<(), FsError>,
     ) -> Result<(), BackupError> {
         match work(self.filesystem) {
-            Err(error @ (FsError::TooManyLinks | FsError::NotEmpty | FsError::IsDirectory | FsError::NotFound)) => {
+            Err(
+                error @ (FsError::TooManyLinks
+                | FsError::NotEmpty
+                | FsError::IsDirectory
+                | FsError::NotFound),
+            ) => {
                 self.problem(path, &error.to_string());
                 Ok(())
             }
@@ -274,7 +342,10 @@ impl<'a> Applier<'a> {
     }
 
     fn problem(&self, path: &std::path::Path, why: &str) {
-        let problem = Problem { path: path.display().to_string(), why: why.to_owned() };
+        let problem = Problem {
+            path: path.display().to_string(),
+            why: why.to_owned(),
+        };
         self.shared.count(|report| report.unreadable.push(problem));
     }
 }
@@ -282,6 +353,8 @@ impl<'a> Applier<'a> {
 impl Drop for Applier<'_> {
     fn drop(&mut self) {
         let folders = self.folders.iter().map(|(folder, _)| *folder);
-        folders.chain(self.held.drain(..)).for_each(|file| self.filesystem.import_close(file));
+        folders
+            .chain(self.held.drain(..))
+            .for_each(|file| self.filesystem.import_close(file));
     }
 }

@@ -48,17 +48,27 @@ impl Exclude {
                 None => (pattern.as_str(), false),
             };
             match body {
-                "" => return Err(ExcludeError { pattern: pattern.clone(), why: "it is empty".into() }),
+                "" => {
+                    return Err(ExcludeError {
+                        pattern: pattern.clone(),
+                        why: "it is empty".into(),
+                    });
+                }
                 body if !body.contains('/') => names.add(pattern, body, folders_only)?,
                 body if body.starts_with('/') => paths.add(pattern, body, folders_only)?,
                 body => paths.add(pattern, &format!("**/{body}"), folders_only)?,
             }
         }
-        Ok(Exclude { names: names.build()?, paths: paths.build()? })
+        Ok(Exclude {
+            names: names.build()?,
+            paths: paths.build()?,
+        })
     }
 
     pub(super) fn is_excluded(&self, path: &Path, name: &[u8], is_folder: bool) -> bool {
-        self.names.is_match(Path::new(OsStr::from_bytes(name)), is_folder) || self.paths.is_match(path, is_folder)
+        self.names
+            .is_match(Path::new(OsStr::from_bytes(name)), is_folder)
+            || self.paths.is_match(path, is_folder)
     }
 }
 
@@ -76,36 +86,57 @@ struct GlobsBuilder {
 
 impl GlobsBuilder {
     fn new() -> Self {
-        GlobsBuilder { folders: GlobSetBuilder::new(), all: GlobSetBuilder::new() }
+        GlobsBuilder {
+            folders: GlobSetBuilder::new(),
+            all: GlobSetBuilder::new(),
+        }
     }
 
     fn add(&mut self, pattern: &str, body: &str, folders_only: bool) -> Result<(), ExcludeError> {
-        let glob = GlobBuilder::new(body).literal_separator(true).backslash_escape(true).build();
+        let glob = GlobBuilder::new(body)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build();
         let glob = glob.map_err(|error| refused(pattern, &error))?;
-        if folders_only { self.folders.add(glob) } else { self.all.add(glob) };
+        if folders_only {
+            self.folders.add(glob)
+        } else {
+            self.all.add(glob)
+        };
         Ok(())
     }
 
     fn build(self) -> Result<Globs, ExcludeError> {
         let build = |set: GlobSetBuilder| set.build().map_err(|error| refused("", &error));
-        Ok(Globs { folders: build(self.folders)?, all: build(self.all)? })
+        Ok(Globs {
+            folders: build(self.folders)?,
+            all: build(self.all)?,
+        })
     }
 }
 
 fn refused(pattern: &str, error: &globset::Error) -> ExcludeError {
-    ExcludeError { pattern: pattern.to_owned(), why: error.kind().to_string() }
+    ExcludeError {
+        pattern: pattern.to_owned(),
+        why: error.kind().to_string(),
+    }
 }
 
 /// The patterns of a file: one a line; empty lines and those that begin with `#` are left out.
 pub fn patterns_of(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim_end_matches('\r'));
-    lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+    lines
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether a folder says of itself that it is a cache.
 pub(super) fn is_cache(folder: BorrowedFd<'_>) -> bool {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(tag) = openat(folder.as_fd(), CACHE_TAG, flags, Mode::empty()) else { return false };
+    let Ok(tag) = openat(folder.as_fd(), CACHE_TAG, flags, Mode::empty()) else {
+        return false;
+    };
     let mut bytes = [0; CACHE_SIGNATURE.len()];
     std::fs::File::from(tag).read_exact(&mut bytes).is_ok() && bytes == CACHE_SIGNATURE
 }

@@ -99,13 +99,27 @@ impl Reader<'_> {
             let is_torn = !is_same(&before, &fstat(&file)?) || size != before.st_size as u64;
             if !is_torn || again == 0 {
                 let tickets = sink.into_tickets();
-                return Ok(ReadFile { stat: before, size, allocated, list, xattrs, tickets, looked, is_torn });
+                return Ok(ReadFile {
+                    stat: before,
+                    size,
+                    allocated,
+                    list,
+                    xattrs,
+                    tickets,
+                    looked,
+                    is_torn,
+                });
             }
         }
         unreachable!("the last reading returns")
     }
 
-    fn content(&mut self, file: &File, stat: &Stat, sink: &DirectSink<'_>) -> Result<(ListRef, u64, u64), ReadError> {
+    fn content(
+        &mut self,
+        file: &File,
+        stat: &Stat,
+        sink: &DirectSink<'_>,
+    ) -> Result<(ListRef, u64, u64), ReadError> {
         if stat.st_size < MIN_CHUNK_BYTES as i64 && !is_sparse(stat) {
             return self.small(file, sink);
         }
@@ -114,7 +128,9 @@ impl Reader<'_> {
         let mut at = 0;
         let size = stat.st_size as u64;
         for run in runs(file, stat)? {
-            builder.push(Piece::Hole { length: run.start - at })?;
+            builder.push(Piece::Hole {
+                length: run.start - at,
+            })?;
             let read = self.run(file, run.start, run.end, stat.st_size, sink, &mut builder)?;
             allocated += read;
             at = run.start + read;
@@ -128,15 +144,24 @@ impl Reader<'_> {
     }
 
     /// One chunk, read in one go.
-    fn small(&mut self, file: &File, sink: &DirectSink<'_>) -> Result<(ListRef, u64, u64), ReadError> {
+    fn small(
+        &mut self,
+        file: &File,
+        sink: &DirectSink<'_>,
+    ) -> Result<(ListRef, u64, u64), ReadError> {
         self.buffer.resize(MIN_CHUNK_BYTES, 0);
         let length = read_full(file, &mut self.buffer, 0)?;
         self.read_bytes.fetch_add(length as u64, Ordering::Relaxed);
         if length == 0 {
             return Ok((ListRef::empty(), 0, 0));
         }
-        let id = sink.store(ChunkKind::Data, &self.buffer[..length]).map_err(ChunkError::from)?;
-        let list = ListRef::Inline(Arc::from([Piece::Chunk { id, length: length as u32 }]));
+        let id = sink
+            .store(ChunkKind::Data, &self.buffer[..length])
+            .map_err(ChunkError::from)?;
+        let list = ListRef::Inline(Arc::from([Piece::Chunk {
+            id,
+            length: length as u32,
+        }]));
         Ok((list, length as u64, length as u64))
     }
 
@@ -164,7 +189,11 @@ impl Reader<'_> {
             cutter.push(&self.buffer[..length]);
             at += length as u64;
             let is_end = length < wanted || at == end;
-            let following = if is_end { Following::End } else { Following::More };
+            let following = if is_end {
+                Following::End
+            } else {
+                Following::More
+            };
             while (is_end || cutter.is_full())
                 && let Some(chunk) = cutter.cut(self.chunker, following)
             {
@@ -191,7 +220,10 @@ fn store(
 ) -> Result<(), ReadError> {
     let ids = store_chunks(sink, waiting, threads).map_err(ChunkError::from)?;
     for (id, bytes) in ids.into_iter().zip(waiting.drain(..)) {
-        builder.push(Piece::Chunk { id, length: bytes.len() as u32 })?;
+        builder.push(Piece::Chunk {
+            id,
+            length: bytes.len() as u32,
+        })?;
     }
     Ok(())
 }
@@ -199,7 +231,8 @@ fn store(
 /// Opens a file without following a symlink, waiting for a FIFO's other end, or changing its time of
 /// access where that can be helped (only its owner and root may ask for it).
 fn open(folder: &OwnedFd, name: &[u8]) -> Result<File, ReadError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = match openat(folder, name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => openat(folder, name, flags, Mode::empty()),
         opened => opened,
@@ -215,7 +248,10 @@ fn is_sparse(stat: &Stat) -> bool {
 fn runs(file: &File, stat: &Stat) -> Result<Vec<Range<u64>>, ReadError> {
     let size = stat.st_size as u64;
     if !is_sparse(stat) {
-        return Ok(vec![Range { start: 0, end: size }]);
+        return Ok(vec![Range {
+            start: 0,
+            end: size,
+        }]);
     }
     let mut runs: Vec<Range<u64>> = Vec::new();
     let mut at = 0;
@@ -239,10 +275,16 @@ fn runs(file: &File, stat: &Stat) -> Result<Vec<Range<u64>>, ReadError> {
         at = end;
     }
     // A short hole at the end is zeros as well.
-    if let Some(last) = runs.last_mut().filter(|last| size - last.end < MIN_HOLE_BYTES) {
+    if let Some(last) = runs
+        .last_mut()
+        .filter(|last| size - last.end < MIN_HOLE_BYTES)
+    {
         last.end = size;
     } else if runs.is_empty() && size < MIN_HOLE_BYTES {
-        runs.push(Range { start: 0, end: size });
+        runs.push(Range {
+            start: 0,
+            end: size,
+        });
     }
     Ok(runs)
 }

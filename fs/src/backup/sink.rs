@@ -17,7 +17,10 @@ pub(super) struct DirectSink<'a> {
 
 impl<'a> DirectSink<'a> {
     pub(super) fn new(archive: &'a Archive) -> Self {
-        DirectSink { archive, tickets: Mutex::default() }
+        DirectSink {
+            archive,
+            tickets: Mutex::default(),
+        }
     }
 
     /// The packs that have to be stored before anything may name the chunks.

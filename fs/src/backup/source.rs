@@ -37,11 +37,17 @@ pub(super) fn kind_of(stat: &Stat) -> Option<FileKind> {
 }
 
 fn ctime(stat: &Stat) -> Time {
-    Time { seconds: stat.st_ctime as i64, nanos: stat.st_ctime_nsec as u32 }
+    Time {
+        seconds: stat.st_ctime as i64,
+        nanos: stat.st_ctime_nsec as u32,
+    }
 }
 
 fn mtime(stat: &Stat) -> Time {
-    Time { seconds: stat.st_mtime as i64, nanos: stat.st_mtime_nsec as u32 }
+    Time {
+        seconds: stat.st_mtime as i64,
+        nanos: stat.st_mtime_nsec as u32,
+    }
 }
 
 /// Tells whether a source file is as it was at an earlier backup: a keyed hash of kind, size, times
@@ -53,13 +59,17 @@ pub(super) fn fingerprint(keychain: &Keychain, stat: &Stat) -> u64 {
 /// The fingerprint to keep with a file that was looked at at `looked`: one that nothing has when it
 /// may have been changed since without its times telling, so that the next backup reads it again.
 pub(super) fn fingerprint_to_keep(keychain: &Keychain, stat: &Stat, looked: SystemTime) -> u64 {
-    let looked = looked.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i128);
+    let looked = looked
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_nanos() as i128);
     let changed = ctime(stat);
     let changed = i128::from(changed.seconds) * 1_000_000_000 + i128::from(changed.nanos);
     if looked - changed > CLOCK_STEP_NANOS {
         return fingerprint(keychain, stat);
     }
-    keychain.fingerprint(&[&facts(stat)[..], b"may have changed since"].concat()).max(1)
+    keychain
+        .fingerprint(&[&facts(stat)[..], b"may have changed since"].concat())
+        .max(1)
 }
 
 fn facts(stat: &Stat) -> Vec<u8> {
@@ -67,7 +77,11 @@ fn facts(stat: &Stat) -> Vec<u8> {
     let mut facts = Vec::with_capacity(52);
     facts.extend_from_slice(&(stat.st_mode & 0o170_000).to_le_bytes());
     // A folder's size is a matter of its file system.
-    let size = if kind_of(stat) == Some(FileKind::Directory) { 0 } else { stat.st_size };
+    let size = if kind_of(stat) == Some(FileKind::Directory) {
+        0
+    } else {
+        stat.st_size
+    };
     facts.extend_from_slice(&size.to_le_bytes());
     for time in [mtime, ctime] {
         facts.extend_from_slice(&time.seconds.to_le_bytes());
@@ -95,7 +109,11 @@ pub(super) struct Owners {
 impl Owners {
     pub(super) fn load() -> Owners {
         let load = |path: &str| parse_names(&std::fs::read(path).unwrap_or_default());
-        Owners { users: load("/etc/passwd"), groups: load("/etc/group"), nobody: Arc::from([]) }
+        Owners {
+            users: load("/etc/passwd"),
+            groups: load("/etc/group"),
+            nobody: Arc::from([]),
+        }
     }
 
     fn user(&self, uid: u32) -> Arc<[u8]> {
@@ -112,8 +130,12 @@ fn parse_names(table: &[u8]) -> HashMap<u32, Arc<[u8]>> {
     let mut names = HashMap::new();
     for line in table.split(|byte| *byte == b'\n') {
         let mut fields = line.split(|byte| *byte == b':');
-        let (Some(name), Some(number)) = (fields.next(), fields.nth(1)) else { continue };
-        let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        let (Some(name), Some(number)) = (fields.next(), fields.nth(1)) else {
+            continue;
+        };
+        let number = std::str::from_utf8(number)
+            .ok()
+            .and_then(|number| number.parse().ok());
         if let Some(number) = number {
             names.entry(number).or_insert_with(|| Arc::from(name));
         }
@@ -133,7 +155,10 @@ pub(super) fn attributes(owners: &Owners, stat: &Stat, kind: FileKind) -> Attrib
         group: owners.group(stat.st_gid),
         mtime: mtime(stat),
         ctime: crate::filesystem::now(),
-        atime: Time { seconds: stat.st_atime as i64, nanos: stat.st_atime_nsec as u32 },
+        atime: Time {
+            seconds: stat.st_atime as i64,
+            nanos: stat.st_atime_nsec as u32,
+        },
         rdev: if is_device { stat.st_rdev } else { 0 },
     }
 }
@@ -141,7 +166,10 @@ pub(super) fn attributes(owners: &Owners, stat: &Stat, kind: FileKind) -> Attrib
 /// Extended attributes of an open file or folder.
 pub(super) fn xattrs_of(open: BorrowedFd<'_>) -> io::Result<Arc<Xattrs>> {
     // Through the descriptor's path: a folder's descriptor need not be a File.
-    xattrs_at(&PathBuf::from(format!("/proc/self/fd/{}/.", open.as_raw_fd())))
+    xattrs_at(&PathBuf::from(format!(
+        "/proc/self/fd/{}/.",
+        open.as_raw_fd()
+    )))
 }
 
 /// Extended attributes by path, of a symlink itself. A file system that has none says so once.
@@ -174,7 +202,11 @@ fn collect(
             found.insert(name.as_bytes().to_vec(), bytes);
         }
     }
-    Ok(if found.is_empty() { NONE.clone() } else { Arc::new(found) })
+    Ok(if found.is_empty() {
+        NONE.clone()
+    } else {
+        Arc::new(found)
+    })
 }
 
 fn is_unsupported(error: &io::Error) -> bool {

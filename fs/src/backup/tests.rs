@@ -23,7 +23,10 @@ impl Computer {
         let home = Home::at(&folder.path().join("home"));
         let settings = Settings::new(store.to_str().unwrap());
         drop(Archive::create(open_store(&settings).unwrap(), &home, settings, "laptop").unwrap());
-        let mut computer = Computer { folder, engine: None };
+        let mut computer = Computer {
+            folder,
+            engine: None,
+        };
         computer.open();
         computer
     }
@@ -31,7 +34,10 @@ impl Computer {
     fn open(&mut self) {
         self.engine = None;
         let home = Home::at(&self.folder.path().join("home"));
-        let options = EngineOptions { automatic_snapshots: Some(false), ..EngineOptions::default() };
+        let options = EngineOptions {
+            automatic_snapshots: Some(false),
+            ..EngineOptions::default()
+        };
         self.engine = Some(Engine::open(home, options).unwrap());
     }
 
@@ -40,7 +46,12 @@ impl Computer {
     }
 
     fn source(&self, name: &str) -> PathBuf {
-        self.folder.path().canonicalize().unwrap().join("source").join(name)
+        self.folder
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("source")
+            .join(name)
     }
 
     fn write(&self, name: &str, content: &[u8]) {
@@ -52,8 +63,11 @@ impl Computer {
     /// Backs the source up as `/source`, after its times have had time to differ.
     fn backup(&self, change: impl FnOnce(&mut BackupRequest)) -> BackupReport {
         std::thread::sleep(Duration::from_millis(40));
-        let mut request =
-            BackupRequest { paths: vec![self.source("").into()], to: Some("".into()), ..BackupRequest::default() };
+        let mut request = BackupRequest {
+            paths: vec![self.source("").into()],
+            to: Some("".into()),
+            ..BackupRequest::default()
+        };
         change(&mut request);
         run(self.engine(), &request, &|_| ()).unwrap()
     }
@@ -76,7 +90,11 @@ impl Computer {
         let opened = filesystem.open(attr.ino, OpenFlags::default()).unwrap();
         let mut content = Vec::new();
         while (content.len() as u64) < attr.size {
-            content.extend_from_slice(&filesystem.read(attr.ino, opened.handle, content.len() as u64, 1 << 20).unwrap());
+            content.extend_from_slice(
+                &filesystem
+                    .read(attr.ino, opened.handle, content.len() as u64, 1 << 20)
+                    .unwrap(),
+            );
         }
         filesystem.release(attr.ino, opened.handle);
         content
@@ -89,7 +107,10 @@ impl Computer {
             names.push(String::from_utf8(item.name.to_vec()).unwrap());
             true
         };
-        self.engine().filesystem.readdir(ino, 0, 2, Listing::Names, &mut take).unwrap();
+        self.engine()
+            .filesystem
+            .readdir(ino, 0, 2, Listing::Names, &mut take)
+            .unwrap();
         names.sort();
         names
     }
@@ -115,34 +136,86 @@ fn every_kind_of_file_comes_in_and_nothing_is_read_twice() {
     computer.write("empty", b"");
     symlink("a/small", computer.source("link")).unwrap();
     std::fs::hard_link(computer.source("a/small"), computer.source("z-second")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, computer.source("pipe"), rustix::fs::FileType::Fifo, 0o640.into(), 0).unwrap();
-    assert!(computer.source("pipe").metadata().unwrap().file_type().is_fifo());
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        computer.source("pipe"),
+        rustix::fs::FileType::Fifo,
+        0o640.into(),
+        0,
+    )
+    .unwrap();
+    assert!(
+        computer
+            .source("pipe")
+            .metadata()
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
     let sparse = std::fs::File::create(computer.source("sparse")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&sparse, &small, 5 << 20).unwrap();
     sparse.set_len(9 << 20).unwrap();
     drop(sparse);
 
     let report = computer.backup(|_| ());
-    assert_eq!((report.files, report.folders, report.unchanged, report.copied), (7, 3, 0, 7));
+    assert_eq!(
+        (
+            report.files,
+            report.folders,
+            report.unchanged,
+            report.copied
+        ),
+        (7, 3, 0, 7)
+    );
     assert!(report.is_complete() && report.torn.is_empty(), "{report:?}");
     assert_eq!(computer.read("source/a/small"), small);
     assert!(computer.read("source/a/b/large") == large);
     assert!(computer.read("source/sparse") == std::fs::read(computer.source("sparse")).unwrap());
     assert!(computer.attr("source/sparse").unwrap().blocks * 512 < 4 << 20);
-    assert_eq!(computer.engine().filesystem.readlink(computer.attr("source/link").unwrap().ino).unwrap(), b"a/small");
+    assert_eq!(
+        computer
+            .engine()
+            .filesystem
+            .readlink(computer.attr("source/link").unwrap().ino)
+            .unwrap(),
+        b"a/small"
+    );
     assert_eq!(computer.attr("source/pipe").unwrap().kind, FileKind::Fifo);
-    let (one, two) = (computer.attr("source/a/small").unwrap(), computer.attr("source/z-second").unwrap());
+    let (one, two) = (
+        computer.attr("source/a/small").unwrap(),
+        computer.attr("source/z-second").unwrap(),
+    );
     assert_eq!((one.ino, one.nlink), (two.ino, 2));
     for name in ["a", "a/b", "a/small", "empty", "link", ""] {
-        let (found, wanted) = (computer.attr(&format!("source/{name}")).unwrap(), computer.source(name));
+        let (found, wanted) = (
+            computer.attr(&format!("source/{name}")).unwrap(),
+            computer.source(name),
+        );
         let wanted = wanted.symlink_metadata().unwrap();
-        assert_eq!((found.mtime.seconds, i64::from(found.mtime.nanos)), (wanted.mtime(), wanted.mtime_nsec()), "{name}");
-        assert_eq!((found.mode, found.uid), (wanted.mode() & 0o7777, wanted.uid()), "{name}");
+        assert_eq!(
+            (found.mtime.seconds, i64::from(found.mtime.nanos)),
+            (wanted.mtime(), wanted.mtime_nsec()),
+            "{name}"
+        );
+        assert_eq!(
+            (found.mode, found.uid),
+            (wanted.mode() & 0o7777, wanted.uid()),
+            "{name}"
+        );
     }
 
     for _ in 0..2 {
         let again = computer.backup(|_| ());
-        assert_eq!((again.files, again.unchanged, again.copied, again.read_bytes, again.removed), (7, 7, 0, 0, 0));
+        assert_eq!(
+            (
+                again.files,
+                again.unchanged,
+                again.copied,
+                again.read_bytes,
+                again.removed
+            ),
+            (7, 7, 0, 0, 0)
+        );
         // The next round begins with what the store has.
         computer.open();
     }
@@ -153,14 +226,31 @@ fn every_kind_of_file_comes_in_and_nothing_is_read_twice() {
 #[test]
 fn what_is_gone_from_the_source_goes_and_what_was_put_there_by_hand_stays() {
     let mut computer = Computer::new();
-    for name in ["kept", "changed", "gone", "folder/gone", "folder/below/gone", "mixed/gone"] {
+    for name in [
+        "kept",
+        "changed",
+        "gone",
+        "folder/gone",
+        "folder/below/gone",
+        "mixed/gone",
+    ] {
         computer.write(name, name.as_bytes());
     }
     computer.backup(|_| ());
-    let by_hand = NewNode { kind: FileKind::Regular, mode: 0o600, rdev: 0, uid: 0, gid: 0 };
+    let by_hand = NewNode {
+        kind: FileKind::Regular,
+        mode: 0o600,
+        rdev: 0,
+        uid: 0,
+        gid: 0,
+    };
     for folder in ["source", "source/mixed"] {
         let folder = computer.attr(folder).unwrap().ino;
-        computer.engine().filesystem.mknod(folder, b"by hand", by_hand).unwrap();
+        computer
+            .engine()
+            .filesystem
+            .mknod(folder, b"by hand", by_hand)
+            .unwrap();
     }
     computer.open();
     std::fs::remove_file(computer.source("gone")).unwrap();
@@ -171,7 +261,10 @@ fn what_is_gone_from_the_source_goes_and_what_was_put_there_by_hand_stays() {
     let number = computer.attr("source/changed").unwrap().ino;
     let report = computer.backup(|_| ());
     assert_eq!((report.removed, report.copied, report.unchanged), (4, 2, 1));
-    assert_eq!(computer.names("source"), ["by hand", "changed", "kept", "mixed", "new"]);
+    assert_eq!(
+        computer.names("source"),
+        ["by hand", "changed", "kept", "mixed", "new"]
+    );
     assert_eq!(computer.names("source/mixed"), ["by hand"]);
     assert_eq!(computer.read("source/changed"), b"something else");
     assert_eq!(computer.attr("source/changed").unwrap().ino, number);
@@ -198,7 +291,10 @@ fn files_folders_and_links_take_each_others_places() {
     assert_eq!(computer.read("source/two"), b"now a file");
     assert_eq!(computer.read("source/linked"), b"both");
     assert_eq!(computer.read("source/linked too"), b"alone");
-    assert_eq!(computer.attr("source/two too").unwrap().ino, computer.attr("source/two").unwrap().ino);
+    assert_eq!(
+        computer.attr("source/two too").unwrap().ino,
+        computer.attr("source/two").unwrap().ino
+    );
     assert_eq!(computer.attr("source/linked").unwrap().nlink, 1);
 }
 
@@ -208,7 +304,10 @@ fn patterns_caches_and_holdfasts_own_folders_are_left_out() {
     computer.write("keep.c", b"c");
     computer.write("drop.o", b"o");
     computer.write("target/debug/x", b"x");
-    computer.write("cache/CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n");
+    computer.write(
+        "cache/CACHEDIR.TAG",
+        b"Signature: 8a477f597d28d172789f06886806bc55\n",
+    );
     computer.write("cache/big", b"big");
     let report = computer.backup(|request| {
         request.exclude = vec!["*.o".into(), "source/target/".into()];
@@ -219,13 +318,23 @@ fn patterns_caches_and_holdfasts_own_folders_are_left_out() {
     assert_eq!(computer.names("source/cache"), ["CACHEDIR.TAG"]);
 
     let all: PathBuf = computer.folder.path().canonicalize().unwrap();
-    let report = computer.backup(|request| (request.paths, request.to) = (vec![all.clone().into()], None));
+    let report =
+        computer.backup(|request| (request.paths, request.to) = (vec![all.clone().into()], None));
     assert!(report.is_complete(), "{report:?}");
     let path = all.strip_prefix("/").unwrap().to_str().unwrap();
     let names = computer.names(path);
-    assert!(names.contains(&"source".to_owned()) && !names.contains(&"store".to_owned()), "{names:?}");
-    let own = BackupRequest { paths: vec![all.join("store").into()], ..BackupRequest::default() };
-    assert!(matches!(run(computer.engine(), &own, &|_| ()), Err(BackupError::Own { .. })));
+    assert!(
+        names.contains(&"source".to_owned()) && !names.contains(&"store".to_owned()),
+        "{names:?}"
+    );
+    let own = BackupRequest {
+        paths: vec![all.join("store").into()],
+        ..BackupRequest::default()
+    };
+    assert!(matches!(
+        run(computer.engine(), &own, &|_| ()),
+        Err(BackupError::Own { .. })
+    ));
 }
 
 #[test]
@@ -237,8 +346,14 @@ fn what_is_not_there_is_named_and_the_rest_comes_in() {
     assert_eq!(report.unreadable.len(), 1);
     assert_eq!(report.unreadable[0].path, missing.display().to_string());
     assert_eq!(computer.read("source/there"), b"there");
-    let nothing = BackupRequest { paths: vec![missing.into()], ..BackupRequest::default() };
-    assert!(matches!(run(computer.engine(), &nothing, &|_| ()), Err(BackupError::NothingThere(_))));
+    let nothing = BackupRequest {
+        paths: vec![missing.into()],
+        ..BackupRequest::default()
+    };
+    assert!(matches!(
+        run(computer.engine(), &nothing, &|_| ()),
+        Err(BackupError::NothingThere(_))
+    ));
 }
 
 #[test]
@@ -248,7 +363,10 @@ fn what_came_in_before_a_crash_is_not_read_again() {
         computer.write(&format!("{:03}/file", number), &noise(2000, number));
     }
     std::thread::sleep(Duration::from_millis(40));
-    let request = BackupRequest { paths: vec![computer.source("").into()], ..BackupRequest::default() };
+    let request = BackupRequest {
+        paths: vec![computer.source("").into()],
+        ..BackupRequest::default()
+    };
     let shared = Shared {
         engine: computer.engine(),
         request: &request,
@@ -264,5 +382,8 @@ fn what_came_in_before_a_crash_is_not_read_again() {
     // No snapshot was taken: only the log knows.
     computer.open();
     let report = run(computer.engine(), &request, &|_| ()).unwrap();
-    assert_eq!((report.files, report.unchanged, report.read_bytes), (300, 300, 0));
+    assert_eq!(
+        (report.files, report.unchanged, report.read_bytes),
+        (300, 300, 0)
+    );
 }

@@ -32,19 +32,43 @@ use crate::mountpoint;
 /// What has to be done to `current/`; the order is that of a walk, folders nested by `Enter` and `Leave`.
 pub(super) enum Item {
     /// What follows is in this folder, which is made where it is not; `node` is for a new one.
-    Enter { name: Vec<u8>, node: Box<ImportedNode> },
+    Enter {
+        name: Vec<u8>,
+        node: Box<ImportedNode>,
+    },
     /// A file that somebody reads.
-    File { name: Vec<u8>, path: PathBuf, result: Receiver<Result<ReadFile, ReadError>>, link: Option<SourceId> },
+    File {
+        name: Vec<u8>,
+        path: PathBuf,
+        result: Receiver<Result<ReadFile, ReadError>>,
+        link: Option<SourceId>,
+    },
     /// A symlink, FIFO, socket or device node.
-    Other { name: Vec<u8>, path: PathBuf, node: Box<ImportedNode>, link: Option<SourceId> },
+    Other {
+        name: Vec<u8>,
+        path: PathBuf,
+        node: Box<ImportedNode>,
+        link: Option<SourceId>,
+    },
     /// One more name of a file that came before.
-    Link { name: Vec<u8>, path: PathBuf, to: SourceId },
+    Link {
+        name: Vec<u8>,
+        path: PathBuf,
+        to: SourceId,
+    },
     /// A file with several names that is as it was.
-    Same { name: Vec<u8>, file: FileNo, link: SourceId },
+    Same {
+        name: Vec<u8>,
+        file: FileNo,
+        link: SourceId,
+    },
     /// A name that an earlier backup brought and that is gone from the source.
     Remove { name: Vec<u8>, path: PathBuf },
     /// The end of a folder, with what its own inode says; `None` for one that is as it was.
-    Leave { node: Option<Box<ImportedNode>>, path: PathBuf },
+    Leave {
+        node: Option<Box<ImportedNode>>,
+        path: PathBuf,
+    },
 }
 
 /// A file to be read.
@@ -127,20 +151,33 @@ impl<'a> Walker<'a> {
         for (depth, name) in root.target.iter().take(above).enumerate() {
             let node = self.node_above(root, depth);
             held.push(self.hold(held[depth], name));
-            self.send(Item::Enter { name: name.clone(), node: Box::new(node) })?;
+            self.send(Item::Enter {
+                name: name.clone(),
+                node: Box::new(node),
+            })?;
         }
         let done = self.root_itself(root, held[above]);
         held.into_iter().for_each(|file| self.let_go(file));
         done?;
-        (0..above).try_for_each(|_| self.send(Item::Leave { node: None, path: root.source.clone() }))
+        (0..above).try_for_each(|_| {
+            self.send(Item::Leave {
+                node: None,
+                path: root.source.clone(),
+            })
+        })
     }
 
     /// What a folder above a root looks like: as in the source where it has one, else as usual.
     fn node_above(&self, root: &Root, depth: usize) -> ImportedNode {
         // With `--to` the folders above are not the source's.
         let of_source = root.target.len() == root.source.components().count() - 1;
-        let path: Option<PathBuf> =
-            of_source.then(|| root.source.components().take(depth + 2).map(|part| part.as_os_str()).collect());
+        let path: Option<PathBuf> = of_source.then(|| {
+            root.source
+                .components()
+                .take(depth + 2)
+                .map(|part| part.as_os_str())
+                .collect()
+        });
         let stat = path.and_then(|path| rustix::fs::stat(path).ok());
         match stat.or_else(|| rustix::fs::stat("/").ok()) {
             Some(stat) => {
@@ -148,7 +185,12 @@ impl<'a> Walker<'a> {
                 if !of_source {
                     attributes.mode = 0o755;
                 }
-                ImportedNode { attributes, xattrs: Arc::default(), fingerprint: 0, body: ImportedBody::Folder }
+                ImportedNode {
+                    attributes,
+                    xattrs: Arc::default(),
+                    fingerprint: 0,
+                    body: ImportedBody::Folder,
+                }
             }
             None => unreachable!("there is a root folder"),
         }
@@ -173,7 +215,9 @@ impl<'a> Walker<'a> {
     }
 
     fn root_itself(&mut self, root: &Root, parent_held: Option<FileNo>) -> Result<(), Stopped> {
-        let mut standing = parent_held.map(|folder| self.standing(folder)).unwrap_or_default();
+        let mut standing = parent_held
+            .map(|folder| self.standing(folder))
+            .unwrap_or_default();
         let path = &root.source;
         let (parent, name) = match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => (parent, name.as_bytes().to_vec()),
@@ -181,7 +225,11 @@ impl<'a> Walker<'a> {
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let looked = rustix::fs::open(parent, flags, Mode::empty()).and_then(|open| {
-            let stat = statat(&open, &*name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)?;
+            let stat = statat(
+                &open,
+                &*name,
+                AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+            )?;
             Ok((open, stat))
         });
         let (open, stat) = match looked {
@@ -243,14 +291,24 @@ impl<'a> Walker<'a> {
         };
         let standing = held.map(|file| self.standing(file)).unwrap_or_default();
         let (open, path) = (Arc::new(open), path.to_owned());
-        Some(Folder { open, path, device: stat.st_dev, held, standing, removed: false })
+        Some(Folder {
+            open,
+            path,
+            device: stat.st_dev,
+            held,
+            standing,
+            removed: false,
+        })
     }
 
     /// What stands in a folder of `current/`. Where that cannot be told, everything is read and
     /// nothing removed.
     fn standing(&self, folder: FileNo) -> HashMap<Vec<u8>, ImportedEntry> {
         match self.filesystem.import_listing(folder) {
-            Ok(entries) => entries.into_iter().map(|(name, entry)| (name, entry)).collect(),
+            Ok(entries) => entries
+                .into_iter()
+                .map(|(name, entry)| (name, entry))
+                .collect(),
             Err(error) => {
                 tracing::warn!(%error, folder, "a folder of current/ cannot be listed; its source is read whole");
                 HashMap::new()
@@ -296,7 +354,10 @@ impl<'a> Walker<'a> {
             body: ImportedBody::Folder,
         });
         if !is_top {
-            self.send(Item::Enter { name, node: node.clone() })?;
+            self.send(Item::Enter {
+                name,
+                node: node.clone(),
+            })?;
         }
         self.shared.count(|report| report.folders += 1);
         let folders = self.files_of(folder, names)?;
@@ -318,14 +379,23 @@ impl<'a> Walker<'a> {
         self.remove_gone(folder)?;
         if !is_top {
             let leaves = (!is_same || folder.removed).then_some(node);
-            self.send(Item::Leave { node: leaves, path: folder.path.clone() })?;
+            self.send(Item::Leave {
+                node: leaves,
+                path: folder.path.clone(),
+            })?;
         }
         Ok(())
     }
 
     /// A folder that is not looked into: another file system is mounted there, or it cannot be read.
     /// What stands in it in `current/` stays: we do not know whether it is gone.
-    fn folder_only(&mut self, path: &Path, name: Vec<u8>, stat: &Stat, before: Option<u64>) -> Result<(), Stopped> {
+    fn folder_only(
+        &mut self,
+        path: &Path,
+        name: Vec<u8>,
+        stat: &Stat,
+        before: Option<u64>,
+    ) -> Result<(), Stopped> {
         let fingerprint = source::fingerprint(self.filesystem.archive.keychain(), stat);
         let node = Box::new(ImportedNode {
             attributes: source::attributes(self.owners, stat, FileKind::Directory),
@@ -334,13 +404,23 @@ impl<'a> Walker<'a> {
             body: ImportedBody::Folder,
         });
         self.shared.count(|report| report.folders += 1);
-        self.send(Item::Enter { name, node: node.clone() })?;
+        self.send(Item::Enter {
+            name,
+            node: node.clone(),
+        })?;
         let node = (before != Some(fingerprint)).then_some(node);
-        self.send(Item::Leave { node, path: path.to_owned() })
+        self.send(Item::Leave {
+            node,
+            path: path.to_owned(),
+        })
     }
 
     /// Everything of a folder that is no folder; gives the folders.
-    fn files_of(&mut self, folder: &mut Folder, names: Vec<Vec<u8>>) -> Result<Vec<(Vec<u8>, Stat)>, Stopped> {
+    fn files_of(
+        &mut self,
+        folder: &mut Folder,
+        names: Vec<Vec<u8>>,
+    ) -> Result<Vec<(Vec<u8>, Stat)>, Stopped> {
         let is_cache = self.exclude_caches && is_cache(folder.open.as_fd());
         let mut folders = Vec::new();
         for name in names {
@@ -351,7 +431,11 @@ impl<'a> Walker<'a> {
             if self.own_mounts.contains(&path) {
                 continue;
             }
-            let stat = match statat(&*folder.open, &*name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT) {
+            let stat = match statat(
+                &*folder.open,
+                &*name,
+                AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+            ) {
                 Ok(stat) => stat,
                 // It was removed since the folder was listed: it is gone.
                 Err(Errno::NOENT) => continue,
@@ -376,11 +460,17 @@ impl<'a> Walker<'a> {
     }
 
     fn file(&mut self, folder: &Folder, name: Vec<u8>, stat: &Stat) -> Result<(), Stopped> {
-        let Some(kind) = kind_of(stat) else { return Ok(()) };
+        let Some(kind) = kind_of(stat) else {
+            return Ok(());
+        };
         let path = || folder.path.join(OsStr::from_bytes(&name));
         self.shared.count(|report| {
             report.files += 1;
-            report.bytes += if kind == FileKind::Regular { stat.st_size as u64 } else { 0 };
+            report.bytes += if kind == FileKind::Regular {
+                stat.st_size as u64
+            } else {
+                0
+            };
         });
         let link = (stat.st_nlink > 1).then(|| id_of(stat));
         let standing = folder.standing.get(&name);
@@ -395,13 +485,19 @@ impl<'a> Walker<'a> {
         let fingerprint = source::fingerprint(self.filesystem.archive.keychain(), stat);
         let same = standing.filter(|entry| {
             // A file that is one of several names here and alone there is not as it was.
-            entry.fingerprint == fingerprint && entry.kind == kind && (link.is_some() || entry.links <= 1)
+            entry.fingerprint == fingerprint
+                && entry.kind == kind
+                && (link.is_some() || entry.links <= 1)
         });
         if let Some(entry) = same {
             self.shared.count(|report| report.unchanged += 1);
             if let Some(link) = link {
                 self.links.insert(link, Some(entry.file));
-                self.send(Item::Same { name, file: entry.file, link })?;
+                self.send(Item::Same {
+                    name,
+                    file: entry.file,
+                    link,
+                })?;
             }
             return Ok(());
         }
@@ -413,7 +509,12 @@ impl<'a> Walker<'a> {
             return self.read(folder, name, path, link);
         }
         match self.other(folder, &name, stat, kind) {
-            Ok(node) => self.send(Item::Other { name, path, node: Box::new(node), link }),
+            Ok(node) => self.send(Item::Other {
+                name,
+                path,
+                node: Box::new(node),
+                link,
+            }),
             Err(error) => {
                 self.shared.unreadable(&path, error);
                 Ok(())
@@ -421,16 +522,39 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn read(&mut self, folder: &Folder, name: Vec<u8>, path: PathBuf, link: Option<SourceId>) -> Result<(), Stopped> {
+    fn read(
+        &mut self,
+        folder: &Folder,
+        name: Vec<u8>,
+        path: PathBuf,
+        link: Option<SourceId>,
+    ) -> Result<(), Stopped> {
         let (sender, result) = bounded(1);
-        self.send(Item::File { name: name.clone(), path, result, link })?;
-        let job = Job { folder: folder.open.clone(), name, result: sender };
+        self.send(Item::File {
+            name: name.clone(),
+            path,
+            result,
+            link,
+        })?;
+        let job = Job {
+            folder: folder.open.clone(),
+            name,
+            result: sender,
+        };
         self.jobs.send(job).map_err(|_| Stopped)
     }
 
-    fn other(&self, folder: &Folder, name: &[u8], stat: &Stat, kind: FileKind) -> io::Result<ImportedNode> {
+    fn other(
+        &self,
+        folder: &Folder,
+        name: &[u8],
+        stat: &Stat,
+        kind: FileKind,
+    ) -> io::Result<ImportedNode> {
         let body = match kind {
-            FileKind::Symlink => ImportedBody::Symlink(readlinkat(&*folder.open, name, Vec::new())?.into_bytes()),
+            FileKind::Symlink => {
+                ImportedBody::Symlink(readlinkat(&*folder.open, name, Vec::new())?.into_bytes())
+            }
             _ => ImportedBody::Special,
         };
         // There is no call for the attributes of a symlink by its folder's descriptor.
@@ -470,7 +594,9 @@ impl<'a> Walker<'a> {
 }
 
 fn entry_fingerprint(entry: Option<&ImportedEntry>) -> Option<u64> {
-    entry.filter(|entry| entry.kind == FileKind::Directory).map(|entry| entry.fingerprint)
+    entry
+        .filter(|entry| entry.kind == FileKind::Directory)
+        .map(|entry| entry.fingerprint)
 }
 
 /// Names in a folder, sorted.

@@ -45,12 +45,18 @@ impl Backup {
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let request = self.request()?;
         let home = Home::locate().map_err(CommandError::from_error)?;
-        let bar = Bar { progress: context.progress("backing up"), read_bytes: parking_lot::Mutex::new(0) };
-        let asked = Request::Backup { arguments: json!(request) };
+        let bar = Bar {
+            progress: context.progress("backing up"),
+            read_bytes: parking_lot::Mutex::new(0),
+        };
+        let asked = Request::Backup {
+            arguments: json!(request),
+        };
         let report = match control::ask(home.state_dir(), &asked, |line| bar.show(line)) {
             Err(ControlError::NotRunning) => run_here(home, context, &request, &bar)?,
-            report => serde_json::from_value(report.map_err(CommandError::from_error)?)
-                .map_err(|error| CommandError::because("the running drive is of another version", error))?,
+            report => serde_json::from_value(report.map_err(CommandError::from_error)?).map_err(
+                |error| CommandError::because("the running drive is of another version", error),
+            )?,
         };
         bar.progress.finish();
         let exit = if report.is_complete() { 0 } else { INCOMPLETE };
@@ -60,14 +66,17 @@ impl Backup {
     fn request(self) -> Result<BackupRequest, CommandError> {
         let mut exclude = self.exclude;
         for file in &self.exclude_file {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| CommandError::because(format!("cannot read {}", file.display()), error))?;
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                CommandError::because(format!("cannot read {}", file.display()), error)
+            })?;
             exclude.extend(backup::patterns_of(&text));
         }
         let absolute = |path: &PathBuf| {
             std::path::absolute(path)
                 .map(PathBuf::into_os_string)
-                .map_err(|error| CommandError::because(format!("{} is no path", path.display()), error))
+                .map_err(|error| {
+                    CommandError::because(format!("{} is no path", path.display()), error)
+                })
         };
         Ok(BackupRequest {
             paths: self.paths.iter().map(absolute).collect::<Result<_, _>>()?,
@@ -112,7 +121,8 @@ impl Bar {
 
     fn tell(&self, state: &BackupProgress) {
         let mut read_bytes = self.read_bytes.lock();
-        self.progress.advance(state.read_bytes.saturating_sub(*read_bytes));
+        self.progress
+            .advance(state.read_bytes.saturating_sub(*read_bytes));
         *read_bytes = state.read_bytes;
         self.progress.say(match state.is_storing {
             true => "storing the snapshot".to_owned(),
@@ -135,8 +145,18 @@ fn text_of(report: &BackupReport) -> String {
             report.seconds,
         ),
     ];
-    lines.extend(report.torn.iter().map(|path| format!("changed while it was read: {path}")));
-    lines.extend(report.unreadable.iter().map(|problem| format!("not backed up: {}: {}", problem.path, problem.why)));
+    lines.extend(
+        report
+            .torn
+            .iter()
+            .map(|path| format!("changed while it was read: {path}")),
+    );
+    lines.extend(
+        report
+            .unreadable
+            .iter()
+            .map(|problem| format!("not backed up: {}: {}", problem.path, problem.why)),
+    );
     lines.join("\n")
 }
 

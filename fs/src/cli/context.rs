@@ -48,8 +48,14 @@ impl Context {
             }
         };
         option("--log-level", self.log_level.clone());
-        option("--limit-upload", self.limit_upload.map(|rate| rate.to_string()));
-        option("--limit-download", self.limit_download.map(|rate| rate.to_string()));
+        option(
+            "--limit-upload",
+            self.limit_upload.map(|rate| rate.to_string()),
+        );
+        option(
+            "--limit-download",
+            self.limit_download.map(|rate| rate.to_string()),
+        );
         arguments
     }
 }

@@ -19,8 +19,12 @@ impl Flush {
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let home = Home::locate().map_err(CommandError::from_error)?;
         let progress = context.progress("flushing");
-        let request = Request::Flush { timeout_seconds: self.timeout };
-        let done = control::ask(home.state_dir(), &request, |line| super::unmount::show_queue(&progress, line))?;
+        let request = Request::Flush {
+            timeout_seconds: self.timeout,
+        };
+        let done = control::ask(home.state_dir(), &request, |line| {
+            super::unmount::show_queue(&progress, line)
+        })?;
         progress.finish();
         Ok(Output::new("everything is in the store\n", done))
     }

@@ -20,8 +20,12 @@ impl Snapshot {
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let home = Home::locate().map_err(CommandError::from_error)?;
         let progress = context.progress("storing the snapshot");
-        let request = Request::Snapshot { label: self.label.clone() };
-        let taken = match control::ask(home.state_dir(), &request, |line| super::unmount::show_queue(&progress, line)) {
+        let request = Request::Snapshot {
+            label: self.label.clone(),
+        };
+        let taken = match control::ask(home.state_dir(), &request, |line| {
+            super::unmount::show_queue(&progress, line)
+        }) {
             Err(ControlError::NotRunning) => self.take_unmounted(home, context)?,
             taken => taken?,
         };

@@ -38,15 +38,38 @@ fn describe(status: &Value) -> String {
     let bytes = |name: &str| indicatif::HumanBytes(status[name].as_u64().unwrap_or(0)).to_string();
     row("store", text(&status["store"]));
     if status["mounted_on"].is_null() {
-        row("drive", "not mounted; mount it with: holdfast mount DIR".into());
+        row(
+            "drive",
+            "not mounted; mount it with: holdfast mount DIR".into(),
+        );
     } else {
         row("drive", text(&status["mounted_on"]));
         row("device", text(&status["device"]));
-        row("to store", format!("{}, {} changed files", bytes("queued_bytes"), status["changed_files"]));
-        row("rate", format!("{}/s, {} since the mount", bytes("bytes_per_second"), bytes("stored_bytes")));
+        row(
+            "to store",
+            format!(
+                "{}, {} changed files",
+                bytes("queued_bytes"),
+                status["changed_files"]
+            ),
+        );
+        row(
+            "rate",
+            format!(
+                "{}/s, {} since the mount",
+                bytes("bytes_per_second"),
+                bytes("stored_bytes")
+            ),
+        );
         row("last snapshot", text(&status["last_snapshot"]));
-        row("log", format!("{} of {}", bytes("log_bytes"), bytes("log_limit_bytes")));
-        row("memory", format!("{} of file content", bytes("memory_bytes")));
+        row(
+            "log",
+            format!("{} of {}", bytes("log_bytes"), bytes("log_limit_bytes")),
+        );
+        row(
+            "memory",
+            format!("{} of file content", bytes("memory_bytes")),
+        );
         for (name, key) in [("trouble", "trouble"), ("read-only", "read_only")] {
             if !status[key].is_null() {
                 row(name, text(&status[key]));

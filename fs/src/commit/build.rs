@@ -46,7 +46,12 @@ impl Build<'_> {
             _ => Totals::default(),
         };
         totals.bytes += links.map_or(0, |links| links.totals.bytes);
-        Ok(Built { root, links, totals, inodes })
+        Ok(Built {
+            root,
+            links,
+            totals,
+            inodes,
+        })
     }
 
     /// Everything that is no folder.
@@ -68,7 +73,9 @@ impl Build<'_> {
         let work = || -> Result<(), CommitError> {
             loop {
                 let next = queue.lock().next();
-                let Some((state, content)) = next else { return Ok(()) };
+                let Some((state, content)) = next else {
+                    return Ok(());
+                };
                 let inode = self.chunk(state, &content)?;
                 done.lock().push(inode);
             }
@@ -76,10 +83,16 @@ impl Build<'_> {
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(work)).collect();
             let mine = work();
-            let others = others.into_iter().map(|thread| thread.join().expect("chunking does not panic"));
+            let others = others
+                .into_iter()
+                .map(|thread| thread.join().expect("chunking does not panic"));
             others.fold(mine, Result::and)
         })?;
-        inodes.extend(done.into_inner().into_iter().map(|inode| (inode.file, inode)));
+        inodes.extend(
+            done.into_inner()
+                .into_iter()
+                .map(|inode| (inode.file, inode)),
+        );
         Ok(inodes)
     }
 
@@ -93,12 +106,18 @@ impl Build<'_> {
             threads: 1,
         };
         let made = rechunker.rechunk(content)?;
-        Ok(state.with_body(Body::Regular { size: made.size, allocated: made.allocated, list: made.list }))
+        Ok(state.with_body(Body::Regular {
+            size: made.size,
+            allocated: made.allocated,
+            list: made.list,
+        }))
     }
 
     fn folders_deepest_first(&self) -> Vec<Arc<InodeState>> {
         let folders = here(self.states).filter(|state| state.directory().is_some());
-        let mut folders: Vec<_> = folders.map(|state| (self.depth(state), state.clone())).collect();
+        let mut folders: Vec<_> = folders
+            .map(|state| (self.depth(state), state.clone()))
+            .collect();
         folders.sort_by_key(|(depth, state)| (std::cmp::Reverse(*depth), state.file));
         folders.into_iter().map(|(_, state)| state).collect()
     }
@@ -117,7 +136,11 @@ impl Build<'_> {
         depth
     }
 
-    fn folder(&self, state: &InodeState, inodes: &HashMap<FileNo, Inode>) -> Result<Inode, CommitError> {
+    fn folder(
+        &self,
+        state: &InodeState,
+        inodes: &HashMap<FileNo, Inode>,
+    ) -> Result<Inode, CommitError> {
         let directory = state.directory().expect("only folders are asked for");
         let mut changes = BTreeMap::new();
         for (key, child) in directory.merged_changes() {
@@ -131,15 +154,31 @@ impl Build<'_> {
             changes.insert((key.0, key.1.to_vec()), entry);
         }
         let archive = &self.filesystem.archive;
-        let tree = tree::apply(archive, archive, directory.base.as_ref(), changes, &mut |_| ())?;
+        let tree = tree::apply(
+            archive,
+            archive,
+            directory.base.as_ref(),
+            changes,
+            &mut |_| (),
+        )?;
         Ok(state.with_body(Body::Directory { tree }))
     }
 
-    fn target(&self, folder: FileNo, file: FileNo, inodes: &HashMap<FileNo, Inode>) -> Result<Target, CommitError> {
+    fn target(
+        &self,
+        folder: FileNo,
+        file: FileNo,
+        inodes: &HashMap<FileNo, Inode>,
+    ) -> Result<Target, CommitError> {
         let unknown = CommitError::Inconsistent { folder, file };
-        let Some(Slot::Here(state)) = self.states.get(&file) else { return Err(unknown) };
+        let Some(Slot::Here(state)) = self.states.get(&file) else {
+            return Err(unknown);
+        };
         if state.linked {
-            return Ok(Target::Linked { file, kind: state.kind() });
+            return Ok(Target::Linked {
+                file,
+                kind: state.kind(),
+            });
         }
         Ok(Target::Inline(inodes.get(&file).ok_or(unknown)?.clone()))
     }
@@ -149,11 +188,24 @@ impl Build<'_> {
         for (file, slot) in self.states {
             match slot {
                 Slot::Gone { linked: true } => drop(changes.insert(*file, None)),
-                Slot::Here(state) if state.linked && state.links == 0 => drop(changes.insert(*file, None)),
+                Slot::Here(state) if state.linked && state.links == 0 => {
+                    drop(changes.insert(*file, None))
+                }
                 Slot::Here(state) if state.linked => {
                     let inode = inodes.get(file);
-                    let inode = inode.ok_or(CommitError::Inconsistent { folder: state.parent, file: *file })?.clone();
-                    changes.insert(*file, Some(LinkedInode { inode, links: state.links }));
+                    let inode = inode
+                        .ok_or(CommitError::Inconsistent {
+                            folder: state.parent,
+                            file: *file,
+                        })?
+                        .clone();
+                    changes.insert(
+                        *file,
+                        Some(LinkedInode {
+                            inode,
+                            links: state.links,
+                        }),
+                    );
                 }
                 _ => (),
             }
@@ -162,6 +214,12 @@ impl Build<'_> {
             return Ok(self.base.links);
         }
         let archive = &self.filesystem.archive;
-        Ok(tree::apply_links(archive, archive, self.base.links.as_ref(), changes, &mut |_| ())?)
+        Ok(tree::apply_links(
+            archive,
+            archive,
+            self.base.links.as_ref(),
+            changes,
+            &mut |_| (),
+        )?)
     }
 }

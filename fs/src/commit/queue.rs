@@ -37,7 +37,10 @@ impl Commits {
     /// As the archive has them.
     pub fn new(archive: &Archive) -> Self {
         let head = archive.head();
-        let totals = head.as_ref().map(|(_, commit)| commit.totals).unwrap_or_default();
+        let totals = head
+            .as_ref()
+            .map(|(_, commit)| commit.totals)
+            .unwrap_or_default();
         let state = State {
             ended: false,
             checkpoint: false,
@@ -48,9 +51,13 @@ impl Commits {
             stored: HashMap::new(),
             last: None,
             totals,
-            newest_is_checkpoint: head.is_some_and(|(_, commit)| commit.kind == CommitKind::Checkpoint),
+            newest_is_checkpoint: head
+                .is_some_and(|(_, commit)| commit.kind == CommitKind::Checkpoint),
         };
-        Commits { state: Mutex::new(state), changed: Condvar::new() }
+        Commits {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     /// Number of a new request.
@@ -69,17 +76,31 @@ impl Commits {
 
     /// Names of requests that are not stored.
     pub fn pending(&self) -> Vec<String> {
-        self.state.lock().pending.iter().map(|(_, name)| name.clone()).collect()
+        self.state
+            .lock()
+            .pending
+            .iter()
+            .map(|(_, name)| name.clone())
+            .collect()
     }
 
     /// The requests that are not stored.
     pub fn pending_tickets(&self) -> Vec<SnapshotTicket> {
-        self.state.lock().pending.iter().map(|(ticket, _)| *ticket).collect()
+        self.state
+            .lock()
+            .pending
+            .iter()
+            .map(|(ticket, _)| *ticket)
+            .collect()
     }
 
     /// Whether one of these is still not stored.
     pub fn is_any_pending(&self, tickets: &[SnapshotTicket]) -> bool {
-        self.state.lock().pending.iter().any(|(pending, _)| tickets.contains(pending))
+        self.state
+            .lock()
+            .pending
+            .iter()
+            .any(|(pending, _)| tickets.contains(pending))
     }
 
     /// A commit begins.
@@ -166,7 +187,10 @@ impl Commits {
 
     /// A request came to nothing.
     pub fn given_up(&self, ticket: SnapshotTicket) {
-        self.state.lock().pending.retain(|(pending, _)| *pending != ticket);
+        self.state
+            .lock()
+            .pending
+            .retain(|(pending, _)| *pending != ticket);
     }
 
     /// Whether the newest commit is no snapshot.
@@ -186,7 +210,11 @@ impl Commits {
     }
 
     /// Waits for a snapshot.
-    pub fn wait_for(&self, ticket: SnapshotTicket, deadline: Option<Instant>) -> FsResult<StoredSnapshot> {
+    pub fn wait_for(
+        &self,
+        ticket: SnapshotTicket,
+        deadline: Option<Instant>,
+    ) -> FsResult<StoredSnapshot> {
         let mut found = None;
         self.wait_until(deadline, || {
             let state = self.state.lock();
@@ -197,7 +225,11 @@ impl Commits {
     }
 
     /// Waits until something holds; it is looked at whenever a commit stands.
-    pub fn wait_until(&self, deadline: Option<Instant>, mut holds: impl FnMut() -> bool) -> FsResult<()> {
+    pub fn wait_until(
+        &self,
+        deadline: Option<Instant>,
+        mut holds: impl FnMut() -> bool,
+    ) -> FsResult<()> {
         loop {
             if holds() {
                 return Ok(());
@@ -210,7 +242,10 @@ impl Commits {
                 return Err(FsError::ReadOnly);
             }
             let look = Instant::now() + Duration::from_millis(50);
-            self.changed.wait_until(&mut state, deadline.map_or(look, |deadline| deadline.min(look)));
+            self.changed.wait_until(
+                &mut state,
+                deadline.map_or(look, |deadline| deadline.min(look)),
+            );
         }
     }
 }

@@ -33,12 +33,26 @@ pub(super) fn access(value: &[u8]) -> Option<Option<Access>> {
     if entries.clone().next().is_none() {
         return Some(None);
     }
-    let permission = |wanted: u16| entries.clone().find(|(tag, _)| *tag == wanted).map(|(_, permission)| u32::from(permission & 7));
-    let (user, group, other) = (permission(USER_OBJ)?, permission(GROUP_OBJ)?, permission(OTHER)?);
+    let permission = |wanted: u16| {
+        entries
+            .clone()
+            .find(|(tag, _)| *tag == wanted)
+            .map(|(_, permission)| u32::from(permission & 7))
+    };
+    let (user, group, other) = (
+        permission(USER_OBJ)?,
+        permission(GROUP_OBJ)?,
+        permission(OTHER)?,
+    );
     // With a mask, the group bits of the mode are the mask.
     let class = permission(MASK).unwrap_or(group);
-    let extended = entries.clone().any(|(tag, _)| !matches!(tag, USER_OBJ | GROUP_OBJ | OTHER));
-    Some(Some(Access { permissions: user << 6 | class << 3 | other, extended }))
+    let extended = entries
+        .clone()
+        .any(|(tag, _)| !matches!(tag, USER_OBJ | GROUP_OBJ | OTHER));
+    Some(Some(Access {
+        permissions: user << 6 | class << 3 | other,
+        extended,
+    }))
 }
 
 /// Whether a default ACL is one, or empty, which removes it.
@@ -65,12 +79,17 @@ pub(super) fn with_mode(value: &[u8], mode: u32) -> Option<Vec<u8>> {
 
 /// Tags and permissions in order; an empty value has none.
 fn entries(value: &[u8]) -> Option<impl Iterator<Item = (u16, u16)> + Clone> {
-    let entries = if value.is_empty() { value } else { value.strip_prefix(&HEADER)? };
+    let entries = if value.is_empty() {
+        value
+    } else {
+        value.strip_prefix(&HEADER)?
+    };
     let number = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
-    entries
-        .len()
-        .is_multiple_of(ENTRY_BYTES)
-        .then(|| entries.chunks_exact(ENTRY_BYTES).map(move |entry| (number(entry), number(&entry[2..]))))
+    entries.len().is_multiple_of(ENTRY_BYTES).then(|| {
+        entries
+            .chunks_exact(ENTRY_BYTES)
+            .map(move |entry| (number(entry), number(&entry[2..])))
+    })
 }
 
 #[cfg(test)]
@@ -90,11 +109,34 @@ mod tests {
     #[test]
     fn an_acl_and_a_mode_say_the_same() {
         let plain = acl(&[(USER_OBJ, 7), (GROUP_OBJ, 5), (OTHER, 1)]);
-        assert_eq!(access(&plain), Some(Some(Access { permissions: 0o751, extended: false })));
+        assert_eq!(
+            access(&plain),
+            Some(Some(Access {
+                permissions: 0o751,
+                extended: false
+            }))
+        );
         let extended = acl(&[(USER_OBJ, 6), (2, 7), (GROUP_OBJ, 4), (MASK, 6), (OTHER, 0)]);
-        assert_eq!(access(&extended), Some(Some(Access { permissions: 0o660, extended: true })));
+        assert_eq!(
+            access(&extended),
+            Some(Some(Access {
+                permissions: 0o660,
+                extended: true
+            }))
+        );
         let changed = with_mode(&extended, 0o741).unwrap();
-        assert_eq!(changed, acl(&[(USER_OBJ, 7), (2, 7), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 1)]));
-        assert_eq!((access(&[]), access(&HEADER), access(b"x"), access(&plain[..7])), (Some(None), Some(None), None, None));
+        assert_eq!(
+            changed,
+            acl(&[(USER_OBJ, 7), (2, 7), (GROUP_OBJ, 4), (MASK, 4), (OTHER, 1)])
+        );
+        assert_eq!(
+            (
+                access(&[]),
+                access(&HEADER),
+                access(b"x"),
+                access(&plain[..7])
+            ),
+            (Some(None), Some(None), None, None)
+        );
     }
 }

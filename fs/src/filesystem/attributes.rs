@@ -76,12 +76,18 @@ impl Filesystem {
                 false if flags.replace => return Err(FsError::NoData),
                 _ => (),
             }
-            let others = state.xattrs.iter().filter(|(other, _)| other.as_slice() != name);
+            let others = state
+                .xattrs
+                .iter()
+                .filter(|(other, _)| other.as_slice() != name);
             let bytes: usize = others.map(|(name, value)| name.len() + value.len()).sum();
             if bytes + name.len() + value.len() > XATTRS_BYTES {
                 return Err(FsError::NoSpace);
             }
-            let mut attributes = Attributes { ctime: now(), ..state.attributes.clone() };
+            let mut attributes = Attributes {
+                ctime: now(),
+                ..state.attributes.clone()
+            };
             if flags.kill_sgid {
                 attributes.mode &= !0o2000;
             }
@@ -100,7 +106,11 @@ impl Filesystem {
             let mut group = Vec::new();
             namespace.touch(file, &mut group)?;
             if keep || state.xattrs.contains_key(name) {
-                group.push(Operation::Xattr(file, name.to_vec(), keep.then(|| value.to_vec())));
+                group.push(Operation::Xattr(
+                    file,
+                    name.to_vec(),
+                    keep.then(|| value.to_vec()),
+                ));
             }
             group.push(Operation::Attributes(file, attributes));
             self.commit_group(namespace, &group, Room::Ordinary)
@@ -120,7 +130,9 @@ impl Filesystem {
 
     fn xattrs(&self, ino: u64) -> FsResult<Arc<crate::format::Xattrs>> {
         match place(ino) {
-            Place::Current(file) => self.with_namespace(|namespace| Ok(namespace.get(file)?.xattrs.clone())),
+            Place::Current(file) => {
+                self.with_namespace(|namespace| Ok(namespace.get(file)?.xattrs.clone()))
+            }
             Place::Snapshots => self.snapshots.xattrs(ino),
         }
     }
@@ -136,7 +148,13 @@ impl Filesystem {
             let mut group = Vec::new();
             namespace.touch(file, &mut group)?;
             group.push(Operation::Xattr(file, name.to_vec(), None));
-            group.push(Operation::Attributes(file, Attributes { ctime: now(), ..state.attributes.clone() }));
+            group.push(Operation::Attributes(
+                file,
+                Attributes {
+                    ctime: now(),
+                    ..state.attributes.clone()
+                },
+            ));
             self.commit_group(namespace, &group, Room::Reserved)
         })
     }

@@ -81,7 +81,8 @@ impl Work {
                 state.cutting.insert(file);
                 return Some(Job::Cut(file));
             }
-            let quiet = |(file, since): (&FileNo, &Instant)| (since.elapsed() >= QUIET).then_some(*file);
+            let quiet =
+                |(file, since): (&FileNo, &Instant)| (since.elapsed() >= QUIET).then_some(*file);
             if let Some(file) = state.touched.iter().find_map(quiet) {
                 state.touched.remove(&file);
                 if state.cutting.insert(file) {
@@ -126,9 +127,15 @@ impl Threads {
     }
 }
 
-fn spawn(name: &str, filesystem: &Arc<Filesystem>, run: fn(&Filesystem)) -> std::io::Result<JoinHandle<()>> {
+fn spawn(
+    name: &str,
+    filesystem: &Arc<Filesystem>,
+    run: fn(&Filesystem),
+) -> std::io::Result<JoinHandle<()>> {
     let filesystem = filesystem.clone();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&filesystem))
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || run(&filesystem))
 }
 
 impl Filesystem {
@@ -192,7 +199,8 @@ impl Filesystem {
                     _ => None,
                 }
             };
-            let Some(content) = content.filter(|content| content.uncut_bytes() >= CUT_FROM_BYTES) else {
+            let Some(content) = content.filter(|content| content.uncut_bytes() >= CUT_FROM_BYTES)
+            else {
                 return Ok(());
             };
             let limit = CUT_BYTES * WORKERS as u64;
@@ -205,7 +213,9 @@ impl Filesystem {
             let _logging = self.write.logging.read_recursive();
             let _order = self.write.order(file);
             let mut namespace = self.namespace.lock();
-            let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else { return Ok(()) };
+            let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else {
+                return Ok(());
+            };
             let mut with_chunks = content.clone();
             let replaced = with_chunks.replace_with_chunks(&run, &ids);
             if replaced == 0 {
@@ -213,7 +223,12 @@ impl Filesystem {
             }
             let placed = run.cuts.iter().zip(&ids).take(replaced).map(|(cut, id)| {
                 let length = cut.bytes.len() as u32;
-                Placed::Chunk { id: *id, chunk_length: length, skip: 0, length }
+                Placed::Chunk {
+                    id: *id,
+                    chunk_length: length,
+                    skip: 0,
+                    length,
+                }
             });
             let operation = Operation::Place(file, run.cuts[0].range.start, placed.collect());
             let bytes = encode_group(&[operation]);
@@ -229,7 +244,9 @@ impl Filesystem {
     fn store_cuts(&self, file: FileNo, cuts: &[Cut]) -> FsResult<Vec<ChunkId>> {
         let sink = self.write.sink(file);
         let store = |cuts: &[Cut]| -> Result<Vec<ChunkId>, SinkError> {
-            cuts.iter().map(|cut| sink.store(ChunkKind::Data, &cut.bytes)).collect()
+            cuts.iter()
+                .map(|cut| sink.store(ChunkKind::Data, &cut.bytes))
+                .collect()
         };
         let halves = cuts.split_at(cuts.len() / WORKERS);
         let (first, second) = std::thread::scope(|scope| {
@@ -251,7 +268,9 @@ impl Filesystem {
                 // A frozen one is chunked by its commit.
                 _ => return Ok(()),
             }
-            let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else { return Ok(()) };
+            let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else {
+                return Ok(());
+            };
             if content.is_chunked() {
                 return Ok(());
             }
@@ -265,7 +284,11 @@ impl Filesystem {
             chunker: &self.write.chunker,
             threads: 1,
         };
-        let Rechunked { list, size, allocated } = rechunker.rechunk(&frozen)?;
+        let Rechunked {
+            list,
+            size,
+            allocated,
+        } = rechunker.rechunk(&frozen)?;
         let _logging = self.write.logging.read_recursive();
         let _order = self.write.order(file);
         let mut namespace = self.namespace.lock();
@@ -273,9 +296,16 @@ impl Filesystem {
             // A view was frozen meanwhile: its commit has the content as it was.
             return Ok(());
         }
-        let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else { return Ok(()) };
+        let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else {
+            return Ok(());
+        };
         if is_still(content, &frozen) {
-            let group = [Operation::List { file, size, allocated, list }];
+            let group = [Operation::List {
+                file,
+                size,
+                allocated,
+                list,
+            }];
             self.commit_group(&mut namespace, &group, Room::Ordinary)?;
         } else {
             // The log has the bytes below as extents still; only memory is freed.

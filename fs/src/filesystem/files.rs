@@ -12,8 +12,8 @@ use holdfast_crypto::{ChunkId, ChunkKind};
 use super::attributes::CAPABILITY;
 use super::*;
 use crate::chunks::{ChunkSink, LoadError};
-use crate::format::Time;
 use crate::content::{Content, ExtentSource, Origin, Part, Placed, Unlogged};
+use crate::format::Time;
 
 /// Longest file.
 pub const MAX_FILE_BYTES: u64 = 1 << 48;
@@ -38,7 +38,12 @@ pub(super) struct Handle {
 
 impl Handle {
     pub(super) fn new(sync: bool) -> Self {
-        Handle { sync, next_offset: 0, window_bytes: 0, fetched_to: 0 }
+        Handle {
+            sync,
+            next_offset: 0,
+            window_bytes: 0,
+            fetched_to: 0,
+        }
     }
 
     /// What to fetch ahead after a read of this range.
@@ -75,7 +80,10 @@ impl Filesystem {
             }
         }
         let handle = self.new_handle(Handle::new(flags.sync));
-        Ok(Opened { handle, keep_cache: true })
+        Ok(Opened {
+            handle,
+            keep_cache: true,
+        })
     }
 
     fn hold(&self, file: FileNo) -> FsResult<()> {
@@ -84,7 +92,9 @@ impl Filesystem {
             if state.directory().is_some() {
                 return Err(FsError::IsDirectory);
             }
-            namespace.known.open(file, state.parent, &state.name, state.linked);
+            namespace
+                .known
+                .open(file, state.parent, &state.name, state.linked);
             Ok(())
         })
     }
@@ -99,7 +109,13 @@ impl Filesystem {
         gid: u32,
         flags: OpenFlags,
     ) -> FsResult<(Attr, Opened)> {
-        let node = NewNode { kind: FileKind::Regular, mode, rdev: 0, uid, gid };
+        let node = NewNode {
+            kind: FileKind::Regular,
+            mode,
+            rdev: 0,
+            uid,
+            gid,
+        };
         let attr = match self.mknod(parent, name, node) {
             Err(FsError::Exists) if !flags.exclusive => self.lookup(parent, name)?,
             made => made?,
@@ -115,8 +131,12 @@ impl Filesystem {
 
     /// The last descriptor of a handle is gone.
     pub fn release(&self, ino: u64, handle: u64) {
-        let Some(_) = self.handles.lock().remove(&handle) else { return };
-        let Place::Current(file) = place(ino) else { return };
+        let Some(_) = self.handles.lock().remove(&handle) else {
+            return;
+        };
+        let Place::Current(file) = place(ino) else {
+            return;
+        };
         self.work.touched(file);
         let mut namespace = self.namespace.lock();
         if namespace.known.close(file) {
@@ -160,7 +180,10 @@ impl Filesystem {
         if let [part] = parts.as_slice() {
             return Ok(self.load_part(part)?);
         }
-        let length = parts.iter().map(|part| part.range.end - part.range.start).sum::<u64>();
+        let length = parts
+            .iter()
+            .map(|part| part.range.end - part.range.start)
+            .sum::<u64>();
         let mut bytes = BytesMut::with_capacity(length as usize);
         for part in &parts {
             bytes.extend_from_slice(&self.load_part(part)?);
@@ -173,7 +196,9 @@ impl Filesystem {
         let slice = |bytes: ReadBytes, skip: u32| {
             let end = skip as usize + length;
             if bytes.len() < end {
-                return Err(LoadError::other(std::io::Error::other("a piece of a file is too short")));
+                return Err(LoadError::other(std::io::Error::other(
+                    "a piece of a file is too short",
+                )));
             }
             Ok(bytes.slice(skip as usize..end))
         };
@@ -187,11 +212,19 @@ impl Filesystem {
 
     /// Fetches what a sequential reader will want.
     fn read_ahead(&self, content: &Content, handle: u64, range: &Range<u64>) {
-        let ahead = self.handles.lock().get_mut(&handle).and_then(|handle| handle.ahead(range));
-        let Some(ahead) = ahead.filter(|ahead| ahead.start < content.size()) else { return };
+        let ahead = self
+            .handles
+            .lock()
+            .get_mut(&handle)
+            .and_then(|handle| handle.ahead(range));
+        let Some(ahead) = ahead.filter(|ahead| ahead.start < content.size()) else {
+            return;
+        };
         // Only what is at hand is asked for the plan: a reader does not wait for reading ahead.
         let plan = || content.plan(ahead.start..ahead.end.min(content.size()), &self.archive);
-        let Ok(parts) = crate::blocking::without_waiting(plan) else { return };
+        let Ok(parts) = crate::blocking::without_waiting(plan) else {
+            return;
+        };
         let mut wanted: Vec<(ChunkKind, ChunkId)> = Vec::new();
         for part in parts {
             if let Origin::Chunk { id, .. } = part.origin
@@ -206,9 +239,18 @@ impl Filesystem {
     }
 
     /// Writes all of `data`.
-    pub fn write(&self, ino: u64, handle: u64, offset: u64, data: &[u8], kill_suid: bool) -> FsResult<u32> {
+    pub fn write(
+        &self,
+        ino: u64,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        kill_suid: bool,
+    ) -> FsResult<u32> {
         let file = writable(ino)?;
-        let end = offset.checked_add(data.len() as u64).ok_or(FsError::FileTooBig)?;
+        let end = offset
+            .checked_add(data.len() as u64)
+            .ok_or(FsError::FileTooBig)?;
         if end > MAX_FILE_BYTES {
             return Err(FsError::FileTooBig);
         }
@@ -233,7 +275,11 @@ impl Filesystem {
         if uncut >= CUT_FROM_BYTES {
             self.work.cut(file);
         }
-        let sync = self.handles.lock().get(&handle).is_some_and(|handle| handle.sync);
+        let sync = self
+            .handles
+            .lock()
+            .get(&handle)
+            .is_some_and(|handle| handle.sync);
         if sync {
             self.fsync(ino, true)?;
         }
@@ -241,7 +287,12 @@ impl Filesystem {
     }
 
     /// Sees to it that a file stands in the overlay before it is changed in memory.
-    fn touch_now(&self, namespace: &mut Namespace, file: FileNo, kill_capability: bool) -> FsResult<()> {
+    fn touch_now(
+        &self,
+        namespace: &mut Namespace,
+        file: FileNo,
+        kill_capability: bool,
+    ) -> FsResult<()> {
         let mut group = Vec::new();
         namespace.touch(file, &mut group)?;
         if kill_capability && namespace.get(file)?.xattrs.contains_key(CAPABILITY) {
@@ -299,9 +350,9 @@ impl Filesystem {
         let pending = {
             let namespace = self.namespace.lock();
             match namespace.changed(file) {
-                Some(crate::namespace::Slot::Here(state)) if state.links > 0 => {
-                    state.content().map(|content| (content.size(), content.unlogged()))
-                }
+                Some(crate::namespace::Slot::Here(state)) if state.links > 0 => state
+                    .content()
+                    .map(|content| (content.size(), content.unlogged())),
                 _ => return Ok(()),
             }
         };
@@ -314,8 +365,15 @@ impl Filesystem {
         self.log_attributes(&mut namespace, file, room)
     }
 
-    pub(super) fn log_attributes(&self, namespace: &mut Namespace, file: FileNo, room: Room) -> FsResult<()> {
-        let Some(crate::namespace::Slot::Here(state)) = namespace.changed(file) else { return Ok(()) };
+    pub(super) fn log_attributes(
+        &self,
+        namespace: &mut Namespace,
+        file: FileNo,
+        room: Room,
+    ) -> FsResult<()> {
+        let Some(crate::namespace::Slot::Here(state)) = namespace.changed(file) else {
+            return Ok(());
+        };
         if !state.attributes_unlogged || state.links == 0 {
             return Ok(());
         }
@@ -325,7 +383,11 @@ impl Filesystem {
 
     fn log_extents(&self, file: FileNo, unlogged: &[Unlogged]) -> FsResult<()> {
         for extent in unlogged {
-            let record = RecordRef::Extent { file, offset: extent.offset, data: &extent.bytes };
+            let record = RecordRef::Extent {
+                file,
+                offset: extent.offset,
+                data: &extent.bytes,
+            };
             let position = self.append_content(&record)?;
             let mut namespace = self.namespace.lock();
             if let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) {
@@ -341,24 +403,43 @@ impl Filesystem {
         if size == 0 || size > DIRECT_CHUNK_BYTES || !covers(unlogged, size) {
             return Ok(false);
         }
-        let bytes = unlogged.iter().fold(BytesMut::with_capacity(size as usize), |mut all, extent| {
-            all.extend_from_slice(&extent.bytes);
-            all
-        });
+        let bytes =
+            unlogged
+                .iter()
+                .fold(BytesMut::with_capacity(size as usize), |mut all, extent| {
+                    all.extend_from_slice(&extent.bytes);
+                    all
+                });
         let id = self.write.sink(file).store(ChunkKind::Data, &bytes)?;
         let mut namespace = self.namespace.lock();
-        let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else { return Ok(true) };
+        let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) else {
+            return Ok(true);
+        };
         // Somebody may have written meanwhile.
         let again = content.unlogged();
         let same = content.size() == size
             && covers(&again, size)
-            && again.iter().map(|extent| &extent.bytes[..]).collect::<Vec<_>>().concat() == bytes;
+            && again
+                .iter()
+                .map(|extent| &extent.bytes[..])
+                .collect::<Vec<_>>()
+                .concat()
+                == bytes;
         if !same {
             return Ok(false);
         }
         let length = size as u32;
-        let placed = vec![Placed::Chunk { id, chunk_length: length, skip: 0, length }];
-        self.commit_group(&mut namespace, &[Operation::Place(file, 0, placed)], Room::Ordinary)?;
+        let placed = vec![Placed::Chunk {
+            id,
+            chunk_length: length,
+            skip: 0,
+            length,
+        }];
+        self.commit_group(
+            &mut namespace,
+            &[Operation::Place(file, 0, placed)],
+            Room::Ordinary,
+        )?;
         self.write.set_memory(file, 0);
         Ok(true)
     }
@@ -377,7 +458,11 @@ impl Filesystem {
             // Set-id bits are the caller's: the kernel says with setattr whether they go.
             group.push(Operation::Attributes(
                 file,
-                Attributes { mtime: now, ctime: now, ..state.attributes.clone() },
+                Attributes {
+                    mtime: now,
+                    ctime: now,
+                    ..state.attributes.clone()
+                },
             ));
             Ok(group)
         })?;
@@ -407,7 +492,10 @@ impl Filesystem {
             namespace.touch(file, &mut group)?;
             group.extend(change);
             self.commit_group(namespace, &group, room)?;
-            let memory = namespace.get(file)?.content().map_or(0, |content| content.memory_bytes());
+            let memory = namespace
+                .get(file)?
+                .content()
+                .map_or(0, |content| content.memory_bytes());
             self.write.set_memory(file, memory);
             Ok(())
         })?;
@@ -418,7 +506,10 @@ impl Filesystem {
     /// Makes room, holes or zeros. Room is not set aside: the log has its limit for all files.
     pub fn fallocate(&self, ino: u64, mode: Fallocate, offset: u64, length: u64) -> FsResult<()> {
         let file = writable(ino)?;
-        let end = offset.checked_add(length).filter(|end| *end <= MAX_FILE_BYTES).ok_or(FsError::FileTooBig)?;
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= MAX_FILE_BYTES)
+            .ok_or(FsError::FileTooBig)?;
         if length == 0 {
             return Err(FsError::Invalid);
         }
@@ -448,21 +539,34 @@ impl Filesystem {
             return Err(FsError::NoMoreData);
         }
         match whence {
-            Whence::Data => content.seek_data(offset, &self.archive)?.ok_or(FsError::NoMoreData),
-            Whence::Hole => content.seek_hole(offset, &self.archive)?.ok_or(FsError::NoMoreData),
+            Whence::Data => content
+                .seek_data(offset, &self.archive)?
+                .ok_or(FsError::NoMoreData),
+            Whence::Hole => content
+                .seek_hole(offset, &self.archive)?
+                .ok_or(FsError::NoMoreData),
         }
     }
 
     /// Copies within the drive; returns how much was copied. Chunks are only named again; what is
     /// not in chunks yet is written.
-    pub fn copy_file_range(&self, from: u64, from_offset: u64, to: u64, to_offset: u64, length: u64) -> FsResult<u64> {
+    pub fn copy_file_range(
+        &self,
+        from: u64,
+        from_offset: u64,
+        to: u64,
+        to_offset: u64,
+        length: u64,
+    ) -> FsResult<u64> {
         let file = writable(to)?;
         let source = self.content(from)?;
         let end = from_offset.saturating_add(length).min(source.size());
         if from_offset >= end {
             return Ok(0);
         }
-        let to_end = to_offset.checked_add(end - from_offset).filter(|end| *end <= MAX_FILE_BYTES);
+        let to_end = to_offset
+            .checked_add(end - from_offset)
+            .filter(|end| *end <= MAX_FILE_BYTES);
         to_end.ok_or(FsError::FileTooBig)?;
         if from == to && from_offset < to_offset + (end - from_offset) && to_offset < end {
             return Err(FsError::Invalid);
@@ -473,8 +577,17 @@ impl Filesystem {
         for part in source.plan(from_offset..end, &self.archive)? {
             let part_bytes = part.range.end - part.range.start;
             match part.origin {
-                Origin::Chunk { id, skip, chunk_length } => {
-                    placed.push(Placed::Chunk { id, chunk_length, skip, length: part_bytes as u32 });
+                Origin::Chunk {
+                    id,
+                    skip,
+                    chunk_length,
+                } => {
+                    placed.push(Placed::Chunk {
+                        id,
+                        chunk_length,
+                        skip,
+                        length: part_bytes as u32,
+                    });
                 }
                 Origin::Zero => placed.push(Placed::Hole { length: part_bytes }),
                 Origin::Memory(_) | Origin::Log { .. } => {
@@ -503,7 +616,10 @@ impl Filesystem {
         }
         self.change_content(file, Room::Ordinary, |state, now| {
             state.content().ok_or(FsError::Invalid)?;
-            Ok(vec![Operation::Place(file, offset, placed.clone()), content_changed(state, now)])
+            Ok(vec![
+                Operation::Place(file, offset, placed.clone()),
+                content_changed(state, now),
+            ])
         })?;
         Ok(end)
     }
@@ -511,14 +627,24 @@ impl Filesystem {
 
 /// Whether extents follow each other from 0 to the end of a file.
 fn covers(unlogged: &[Unlogged], size: u64) -> bool {
-    let end = unlogged.iter().try_fold(0, |at, extent| (extent.offset == at).then_some(at + extent.bytes.len() as u64));
+    let end = unlogged.iter().try_fold(0, |at, extent| {
+        (extent.offset == at).then_some(at + extent.bytes.len() as u64)
+    });
     end == Some(size)
 }
 
 /// Times after a change of the content; set-id bits go, as the kernel leaves that to us.
 fn content_changed(state: &InodeState, now: Time) -> Operation {
     let mode = without_set_ids(state.attributes.mode);
-    Operation::Attributes(state.file, Attributes { mtime: now, ctime: now, mode, ..state.attributes.clone() })
+    Operation::Attributes(
+        state.file,
+        Attributes {
+            mtime: now,
+            ctime: now,
+            mode,
+            ..state.attributes.clone()
+        },
+    )
 }
 
 /// A write by somebody who may not keep them takes the set-id bits.
@@ -529,5 +655,9 @@ pub(super) fn kill_set_ids(state: &mut InodeState) {
 /// Set-group-id without group execution means mandatory locking, not a privilege.
 pub(super) fn without_set_ids(mode: u32) -> u32 {
     let mode = mode & !0o4000;
-    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+    if mode & 0o010 != 0 {
+        mode & !0o2000
+    } else {
+        mode
+    }
 }

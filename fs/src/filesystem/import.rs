@@ -133,7 +133,12 @@ impl Filesystem {
                             (state.fingerprint, state.links)
                         }
                     };
-                    let entry = ImportedEntry { file: child.file, kind: child.kind, fingerprint, links };
+                    let entry = ImportedEntry {
+                        file: child.file,
+                        kind: child.kind,
+                        fingerprint,
+                        links,
+                    };
                     entries.push((key.1.to_vec(), entry));
                 }
                 Ok((entries, more))
@@ -148,15 +153,26 @@ impl Filesystem {
 
     /// Finds a folder or makes it, in the place of what is no folder, and holds it. One that is
     /// there stays as it is.
-    pub fn import_folder(&self, parent: FileNo, name: &[u8], node: &ImportedNode) -> FsResult<ImportedFolder> {
+    pub fn import_folder(
+        &self,
+        parent: FileNo,
+        name: &[u8],
+        node: &ImportedNode,
+    ) -> FsResult<ImportedFolder> {
         check_name(name)?;
         self.slow_down(0)?;
         let imported = self.with_namespace(|namespace| {
             let folder = namespace.get(parent)?;
             let before = find_before(namespace, &folder, name)?;
-            if let Some(before) = before.as_ref().filter(|before| before.directory().is_some()) {
+            if let Some(before) = before
+                .as_ref()
+                .filter(|before| before.directory().is_some())
+            {
                 hold(namespace, before, parent, name);
-                return Ok(ImportedFolder { file: before.file, is_new: false });
+                return Ok(ImportedFolder {
+                    file: before.file,
+                    is_new: false,
+                });
             }
             let mut group = Vec::new();
             namespace.touch(parent, &mut group)?;
@@ -166,8 +182,16 @@ impl Filesystem {
                 group.push(one_name_less(before));
             }
             group.push(made(file, parent, name, node));
-            let child = Child { file, kind: FileKind::Directory };
-            group.push(entry(&folder, Name::from(name), Some(child), before.as_ref().map(|before| before.child())));
+            let child = Child {
+                file,
+                kind: FileKind::Directory,
+            };
+            group.push(entry(
+                &folder,
+                Name::from(name),
+                Some(child),
+                before.as_ref().map(|before| before.child()),
+            ));
             group.extend(folder_times(&folder));
             self.commit_group(namespace, &group, Room::Ordinary)?;
             if let Some(before) = &before {
@@ -205,7 +229,12 @@ impl Filesystem {
             let mut changed = Vec::new();
             let mut next = namespace.next_file();
             namespace.touch(parent, &mut group)?;
-            for ImportedName { name, node, is_linked } in files {
+            for ImportedName {
+                name,
+                node,
+                is_linked,
+            } in files
+            {
                 let before = find_before(namespace, &folder, name)?;
                 match &before {
                     Some(before) if before.directory().is_some() => {
@@ -223,7 +252,10 @@ impl Filesystem {
                         namespace.touch(before.file, &mut group)?;
                         // Two names of one file may be replaced in one batch.
                         let gone = replaced.iter().filter(|file| **file == before.file).count();
-                        let before = InodeState { links: before.links.saturating_sub(gone as u32), ..(**before).clone() };
+                        let before = InodeState {
+                            links: before.links.saturating_sub(gone as u32),
+                            ..(**before).clone()
+                        };
                         group.push(one_name_less(&before));
                         replaced.push(before.file);
                     }
@@ -233,7 +265,10 @@ impl Filesystem {
                 group.push(Operation::Entry {
                     folder: parent,
                     name: Name::from(name.as_slice()),
-                    child: Some(Child { file: next, kind: node.attributes.kind }),
+                    child: Some(Child {
+                        file: next,
+                        kind: node.attributes.kind,
+                    }),
                     entries,
                     directories: directory.directories,
                 });
@@ -288,14 +323,17 @@ impl Filesystem {
     /// fingerprint. What was put into it by hand stays, and so does the folder then. Gives the
     /// number of files removed.
     pub fn import_remove(&self, parent: FileNo, name: &[u8]) -> FsResult<u64> {
-        let Some(file) = self.import_open(parent, name)? else { return Ok(0) };
+        let Some(file) = self.import_open(parent, name)? else {
+            return Ok(0);
+        };
         let removed = self.remove_brought(parent, name, file);
         self.import_close(file);
         removed
     }
 
     fn remove_brought(&self, parent: FileNo, name: &[u8], file: FileNo) -> FsResult<u64> {
-        let is_folder = self.with_namespace(|namespace| Ok(namespace.get(file)?.directory().is_some()))?;
+        let is_folder =
+            self.with_namespace(|namespace| Ok(namespace.get(file)?.directory().is_some()))?;
         if !is_folder {
             self.unlink(ino_of(parent), name)?;
             self.tell_entry(ino_of(parent), name);
@@ -348,11 +386,17 @@ impl Filesystem {
 /// Keeps a file findable.
 fn hold(namespace: &mut Namespace, state: &InodeState, parent: FileNo, name: &[u8]) {
     if state.file != ROOT_FILE {
-        namespace.known.open(state.file, parent, &Name::from(name), state.linked);
+        namespace
+            .known
+            .open(state.file, parent, &Name::from(name), state.linked);
     }
 }
 
-fn find_before(namespace: &mut Namespace, folder: &InodeState, name: &[u8]) -> FsResult<Option<Arc<InodeState>>> {
+fn find_before(
+    namespace: &mut Namespace,
+    folder: &InodeState,
+    name: &[u8],
+) -> FsResult<Option<Arc<InodeState>>> {
     match namespace.find(folder, name) {
         Ok(state) => Ok(Some(state)),
         Err(FsError::NotFound) => Ok(None),
@@ -361,14 +405,30 @@ fn find_before(namespace: &mut Namespace, folder: &InodeState, name: &[u8]) -> F
 }
 
 /// Whether a file keeps its number: only content and attributes change then.
-fn may_change(before: &InodeState, node: &ImportedNode, is_linked: bool, taken: &HashSet<FileNo>) -> bool {
-    let is_file = matches!(node.body, ImportedBody::File { .. }) && before.kind() == FileKind::Regular;
+fn may_change(
+    before: &InodeState,
+    node: &ImportedNode,
+    is_linked: bool,
+    taken: &HashSet<FileNo>,
+) -> bool {
+    let is_file =
+        matches!(node.body, ImportedBody::File { .. }) && before.kind() == FileKind::Regular;
     is_file && (before.links == 1 || is_linked && !taken.contains(&before.file))
 }
 
 fn change(before: &InodeState, node: &ImportedNode, group: &mut Vec<Operation>) {
-    if let ImportedBody::File { size, allocated, list } = &node.body {
-        group.push(Operation::List { file: before.file, size: *size, allocated: *allocated, list: list.clone() });
+    if let ImportedBody::File {
+        size,
+        allocated,
+        list,
+    } = &node.body
+    {
+        group.push(Operation::List {
+            file: before.file,
+            size: *size,
+            allocated: *allocated,
+            list: list.clone(),
+        });
     }
     describe(before, node, group);
 }
@@ -376,10 +436,17 @@ fn change(before: &InodeState, node: &ImportedNode, group: &mut Vec<Operation>) 
 /// Everything but the content.
 fn describe(before: &InodeState, node: &ImportedNode, group: &mut Vec<Operation>) {
     let file = before.file;
-    let gone = before.xattrs.keys().filter(|name| !node.xattrs.contains_key(*name));
+    let gone = before
+        .xattrs
+        .keys()
+        .filter(|name| !node.xattrs.contains_key(*name));
     group.extend(gone.map(|name| Operation::Xattr(file, name.clone(), None)));
-    let new = node.xattrs.iter().filter(|(name, value)| before.xattrs.get(*name) != Some(value));
-    group.extend(new.map(|(name, value)| Operation::Xattr(file, name.clone(), Some(value.clone()))));
+    let new = node
+        .xattrs
+        .iter()
+        .filter(|(name, value)| before.xattrs.get(*name) != Some(value));
+    group
+        .extend(new.map(|(name, value)| Operation::Xattr(file, name.clone(), Some(value.clone()))));
     group.push(Operation::Attributes(file, node.attributes.clone()));
     group.push(Operation::Fingerprint(file, node.fingerprint));
 }
@@ -387,10 +454,18 @@ fn describe(before: &InodeState, node: &ImportedNode, group: &mut Vec<Operation>
 fn made(file: FileNo, parent: FileNo, name: &[u8], node: &ImportedNode) -> Operation {
     let body = match &node.body {
         ImportedBody::Folder => Body::Directory { tree: None },
-        ImportedBody::File { size, allocated, list } => {
-            Body::Regular { size: *size, allocated: *allocated, list: list.clone() }
-        }
-        ImportedBody::Symlink(target) => Body::Symlink { target: target.clone() },
+        ImportedBody::File {
+            size,
+            allocated,
+            list,
+        } => Body::Regular {
+            size: *size,
+            allocated: *allocated,
+            list: list.clone(),
+        },
+        ImportedBody::Symlink(target) => Body::Symlink {
+            target: target.clone(),
+        },
         ImportedBody::Special => Body::Special,
     };
     let inode = Inode {
@@ -400,7 +475,13 @@ fn made(file: FileNo, parent: FileNo, name: &[u8], node: &ImportedNode) -> Opera
         fingerprint: node.fingerprint,
         body,
     };
-    Operation::Inode { parent, name: Name::from(name), links: 1, linked: false, inode }
+    Operation::Inode {
+        parent,
+        name: Name::from(name),
+        links: 1,
+        linked: false,
+        inode,
+    }
 }
 
 /// A folder of the user's own has changed; one that was brought has its source's times.

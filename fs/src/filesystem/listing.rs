@@ -37,12 +37,17 @@ impl Filesystem {
             })?;
         }
         let handle = self.new_handle(files::Handle::new(false));
-        Ok(Opened { handle, keep_cache: true })
+        Ok(Opened {
+            handle,
+            keep_cache: true,
+        })
     }
 
     /// Closes a folder.
     pub fn releasedir(&self, ino: u64, handle: u64) {
-        let Some(_) = self.handles.lock().remove(&handle) else { return };
+        let Some(_) = self.handles.lock().remove(&handle) else {
+            return;
+        };
         if let Place::Current(file) = place(ino)
             && file != ROOT_FILE
         {
@@ -64,27 +69,45 @@ impl Filesystem {
         take: &mut dyn FnMut(DirItem<'_>) -> bool,
     ) -> FsResult<()> {
         let Place::Current(file) = place(ino) else {
-            return self.snapshots.readdir(ino, cookie, listing, take, &|| self.getattr(CURRENT_INO));
+            return self
+                .snapshots
+                .readdir(ino, cookie, listing, take, &|| self.getattr(CURRENT_INO));
         };
         let parent = self.with_namespace(|namespace| Ok(namespace.get(file)?.parent))?;
-        let parent = if file == ROOT_FILE { ROOT_INO } else { ino_of(parent) };
+        let parent = if file == ROOT_FILE {
+            ROOT_INO
+        } else {
+            ino_of(parent)
+        };
         if !take_dots(cookie, ino, parent, take) {
             return Ok(());
         }
         let mut from = (cookie.max(DOT_DOT)).saturating_add(1);
         loop {
-            let (items, more) = self.with_namespace(|namespace| list_batch(namespace, file, from, listing))?;
+            let (items, more) =
+                self.with_namespace(|namespace| list_batch(namespace, file, from, listing))?;
             for (place, item) in items.iter().enumerate() {
                 // Of entries with one hash none but the last may be where a listing goes on.
-                let is_last = items.get(place + 1).is_none_or(|next| next.key.0 != item.key.0);
+                let is_last = items
+                    .get(place + 1)
+                    .is_none_or(|next| next.key.0 != item.key.0);
                 let cookie = if is_last { item.key.0 } else { item.key.0 - 1 };
                 let attr = item.attr.map(|(attr, _)| attr);
                 let (ino, kind) = (ino_of(item.child.file), item.child.kind);
                 if let Some((_, linked)) = item.attr {
                     // Counted first: the kernel may forget it before we come back.
-                    self.namespace.lock().known.look_up(item.child.file, file, &item.key.1, linked);
+                    self.namespace
+                        .lock()
+                        .known
+                        .look_up(item.child.file, file, &item.key.1, linked);
                 }
-                if !take(DirItem { ino, kind, name: &item.key.1, cookie, attr }) {
+                if !take(DirItem {
+                    ino,
+                    kind,
+                    name: &item.key.1,
+                    cookie,
+                    attr,
+                }) {
                     if attr.is_some() {
                         self.forget(ino, 1);
                     }
@@ -100,11 +123,24 @@ impl Filesystem {
 }
 
 /// Delivers `.` and `..`; false when there is no room for more.
-pub(crate) fn take_dots(cookie: u64, ino: u64, parent: u64, take: &mut dyn FnMut(DirItem<'_>) -> bool) -> bool {
+pub(crate) fn take_dots(
+    cookie: u64,
+    ino: u64,
+    parent: u64,
+    take: &mut dyn FnMut(DirItem<'_>) -> bool,
+) -> bool {
     let dots: [(&[u8], u64, u64); 2] = [(b".", ino, DOT), (b"..", parent, DOT_DOT)];
-    dots.into_iter().filter(|dot| dot.2 > cookie).all(|(name, ino, cookie)| {
-        take(DirItem { ino, kind: FileKind::Directory, name, cookie, attr: None })
-    })
+    dots.into_iter()
+        .filter(|dot| dot.2 > cookie)
+        .all(|(name, ino, cookie)| {
+            take(DirItem {
+                ino,
+                kind: FileKind::Directory,
+                name,
+                cookie,
+                attr: None,
+            })
+        })
 }
 
 /// Some entries from a hash on, and the hash from which on there may be more.
@@ -156,9 +192,18 @@ pub(super) fn entries_from(
                 end = found.last().map(|last| last.0.0);
                 break;
             }
-            let child = Child { file: entry.file(), kind: entry.kind() };
+            let child = Child {
+                file: entry.file(),
+                kind: entry.kind(),
+            };
             let state = match &entry.target {
-                Target::Inline(inode) => Some(InodeState::committed(inode, folder.file, key.1.clone(), 1, false)),
+                Target::Inline(inode) => Some(InodeState::committed(
+                    inode,
+                    folder.file,
+                    key.1.clone(),
+                    1,
+                    false,
+                )),
                 Target::Linked { .. } => None,
             };
             found.push((key, child, state));
@@ -167,7 +212,9 @@ pub(super) fn entries_from(
     if let Some(end) = end {
         changes.retain(|key, _| key.0 <= end);
     }
-    let changed = changes.into_iter().filter_map(|(key, child)| Some((key, child?, None)));
+    let changed = changes
+        .into_iter()
+        .filter_map(|(key, child)| Some((key, child?, None)));
     found.extend(changed);
     found.sort_by(|one, other| one.0.cmp(&other.0));
     Ok((found, end.map(|end| end.saturating_add(1))))

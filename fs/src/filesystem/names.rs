@@ -14,7 +14,11 @@ impl Filesystem {
     /// Makes a file that is neither folder nor symlink; counts a lookup, as all that make one do.
     pub fn mknod(&self, parent: u64, name: &[u8], node: NewNode) -> FsResult<Attr> {
         let body = match node.kind {
-            FileKind::Regular => Body::Regular { size: 0, allocated: 0, list: ListRef::empty() },
+            FileKind::Regular => Body::Regular {
+                size: 0,
+                allocated: 0,
+                list: ListRef::empty(),
+            },
             FileKind::Directory | FileKind::Symlink => return Err(FsError::Invalid),
             _ => Body::Special,
         };
@@ -28,17 +32,47 @@ impl Filesystem {
             self.begin_snapshot(Some(&label))?;
             return self.snapshots.pending(parent, name);
         }
-        let node = NewNode { kind: FileKind::Directory, mode, rdev: 0, uid, gid };
+        let node = NewNode {
+            kind: FileKind::Directory,
+            mode,
+            rdev: 0,
+            uid,
+            gid,
+        };
         self.make(parent, name, node, Body::Directory { tree: None })
     }
 
     /// Makes a symlink.
-    pub fn symlink(&self, parent: u64, name: &[u8], target: &[u8], uid: u32, gid: u32) -> FsResult<Attr> {
+    pub fn symlink(
+        &self,
+        parent: u64,
+        name: &[u8],
+        target: &[u8],
+        uid: u32,
+        gid: u32,
+    ) -> FsResult<Attr> {
         if target.is_empty() || target.len() >= libc::PATH_MAX as usize {
-            return Err(if target.is_empty() { FsError::NotFound } else { FsError::NameTooLong });
+            return Err(if target.is_empty() {
+                FsError::NotFound
+            } else {
+                FsError::NameTooLong
+            });
         }
-        let node = NewNode { kind: FileKind::Symlink, mode: 0o777, rdev: 0, uid, gid };
-        self.make(parent, name, node, Body::Symlink { target: target.to_vec() })
+        let node = NewNode {
+            kind: FileKind::Symlink,
+            mode: 0o777,
+            rdev: 0,
+            uid,
+            gid,
+        };
+        self.make(
+            parent,
+            name,
+            node,
+            Body::Symlink {
+                target: target.to_vec(),
+            },
+        )
     }
 
     fn make(&self, parent: u64, name: &[u8], node: NewNode, body: Body) -> FsResult<Attr> {
@@ -55,7 +89,10 @@ impl Filesystem {
             namespace.touch(parent, &mut group)?;
             let (file, now, name) = (namespace.next_file(), now(), Name::from(name));
             let attributes = new_attributes(&folder.attributes, &node, now);
-            let child = Child { file, kind: node.kind };
+            let child = Child {
+                file,
+                kind: node.kind,
+            };
             group.push(Operation::Inode {
                 parent,
                 name: name.clone(),
@@ -74,7 +111,9 @@ impl Filesystem {
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> FsResult<Attr> {
         let parent = writable(parent)?;
-        let Place::Current(file) = place(ino) else { return Err(FsError::CrossDevice) };
+        let Place::Current(file) = place(ino) else {
+            return Err(FsError::CrossDevice);
+        };
         check_name(name)?;
         self.slow_down(0)?;
         self.with_namespace(|namespace| {
@@ -159,7 +198,9 @@ impl Filesystem {
     ) -> FsResult<()> {
         let (parent, new_parent) = match (place(parent), place(new_parent)) {
             (Place::Current(from), Place::Current(to)) => (from, to),
-            (Place::Current(_), Place::Snapshots) if new_parent != SNAPSHOTS_INO => return Err(FsError::CrossDevice),
+            (Place::Current(_), Place::Snapshots) if new_parent != SNAPSHOTS_INO => {
+                return Err(FsError::CrossDevice);
+            }
             _ => return Err(FsError::ReadOnly),
         };
         check_name(new_name)?;
@@ -174,7 +215,13 @@ impl Filesystem {
             // Never a renamed file without its content.
             self.log_content(file, Room::Reserved)?;
             let done = self.with_namespace(|namespace| {
-                self.rename_logged(namespace, file, (parent, name), (new_parent, new_name), flags)
+                self.rename_logged(
+                    namespace,
+                    file,
+                    (parent, name),
+                    (new_parent, new_name),
+                    flags,
+                )
             })?;
             if done {
                 return Ok(());
@@ -212,7 +259,10 @@ impl Filesystem {
         if moved.directory().is_some() {
             check_not_below(namespace, new_parent, file)?;
         }
-        if let Some(replaced) = replaced.as_ref().filter(|state| flags.exchange && state.directory().is_some()) {
+        if let Some(replaced) = replaced
+            .as_ref()
+            .filter(|state| flags.exchange && state.directory().is_some())
+        {
             check_not_below(namespace, parent, replaced.file)?;
         }
         let mut group = Vec::new();
@@ -223,7 +273,10 @@ impl Filesystem {
             namespace.touch(replaced.file, &mut group)?;
         }
         let now = now();
-        let (old, new) = ((parent, Name::from(name)), (new_parent, Name::from(new_name)));
+        let (old, new) = (
+            (parent, Name::from(name)),
+            (new_parent, Name::from(new_name)),
+        );
         let mut counts = Counts::of(&from, &to);
         if let Some(replaced) = &replaced {
             counts.take(&to, replaced);
@@ -307,9 +360,18 @@ pub(super) fn new_attributes(folder: &Attributes, node: &NewNode, now: Time) -> 
 }
 
 /// What a folder says of a name, with its counts after what was there gave way to what is.
-pub(super) fn entry(folder: &InodeState, name: Name, child: Option<Child>, before: Option<Child>) -> Operation {
-    let directory = folder.directory().expect("the caller has looked it up as a folder");
-    let is_folder = |child: Option<Child>| u64::from(child.is_some_and(|child| child.kind == FileKind::Directory));
+pub(super) fn entry(
+    folder: &InodeState,
+    name: Name,
+    child: Option<Child>,
+    before: Option<Child>,
+) -> Operation {
+    let directory = folder
+        .directory()
+        .expect("the caller has looked it up as a folder");
+    let is_folder = |child: Option<Child>| {
+        u64::from(child.is_some_and(|child| child.kind == FileKind::Directory))
+    };
     Operation::Entry {
         folder: folder.file,
         name,
@@ -324,11 +386,24 @@ fn entry_as_it_is(folder: &InodeState, name: Name, child: Child) -> Operation {
 }
 
 fn inode_changed(state: &InodeState, now: Time) -> Operation {
-    Operation::Attributes(state.file, Attributes { ctime: now, ..state.attributes.clone() })
+    Operation::Attributes(
+        state.file,
+        Attributes {
+            ctime: now,
+            ..state.attributes.clone()
+        },
+    )
 }
 
 pub(super) fn folder_changed(folder: &InodeState, now: Time) -> Operation {
-    Operation::Attributes(folder.file, Attributes { ctime: now, mtime: now, ..folder.attributes.clone() })
+    Operation::Attributes(
+        folder.file,
+        Attributes {
+            ctime: now,
+            mtime: now,
+            ..folder.attributes.clone()
+        },
+    )
 }
 
 /// A linked file keeps its place even when that name goes: it is found by the link table.
@@ -344,8 +419,18 @@ pub(super) fn one_name_less(state: &InodeState) -> Operation {
 
 fn relocated(state: &InodeState, old: &(FileNo, Name), new: &(FileNo, Name)) -> Operation {
     let stood_there = !state.linked || (state.parent, &state.name) == (old.0, &old.1);
-    let (parent, name) = if stood_there { new.clone() } else { (state.parent, state.name.clone()) };
-    Operation::Names { file: state.file, parent, name, links: state.links, linked: state.linked }
+    let (parent, name) = if stood_there {
+        new.clone()
+    } else {
+        (state.parent, state.name.clone())
+    };
+    Operation::Names {
+        file: state.file,
+        parent,
+        name,
+        links: state.links,
+        linked: state.linked,
+    }
 }
 
 /// Entry counts of the one or two folders of a rename.
@@ -385,6 +470,12 @@ impl Counts {
 
     fn entry(&mut self, folder: &InodeState, name: Name, child: Option<Child>) -> Operation {
         let (file, entries, directories) = *self.of_folder(folder);
-        Operation::Entry { folder: file, name, child, entries, directories }
+        Operation::Entry {
+            folder: file,
+            name,
+            child,
+            entries,
+            directories,
+        }
     }
 }

@@ -58,7 +58,10 @@ impl Filesystem {
     }
 
     /// Brings content into the log; waits for room as a writer does.
-    pub(super) fn append_content(&self, record: &RecordRef<'_>) -> FsResult<crate::log::LogPosition> {
+    pub(super) fn append_content(
+        &self,
+        record: &RecordRef<'_>,
+    ) -> FsResult<crate::log::LogPosition> {
         Ok(self.log.append(record)?)
     }
 

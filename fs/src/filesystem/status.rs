@@ -21,7 +21,11 @@ impl Rate {
         }
         let (first, before) = self.samples[0];
         let seconds = now.duration_since(first).as_secs_f64();
-        if seconds < 0.1 { 0 } else { (total.saturating_sub(before) as f64 / seconds) as u64 }
+        if seconds < 0.1 {
+            0
+        } else {
+            (total.saturating_sub(before) as f64 / seconds) as u64
+        }
     }
 }
 
@@ -30,7 +34,10 @@ impl Filesystem {
     pub fn status(&self) -> Status {
         let (changed_files, known_inodes) = {
             let namespace = self.namespace.lock();
-            (namespace.changed_files() as u64, namespace.known.count() as u64)
+            (
+                namespace.changed_files() as u64,
+                namespace.known.count() as u64,
+            )
         };
         let packer = self.archive.packer();
         let stored_bytes = packer.queue().stored_bytes;
@@ -60,7 +67,10 @@ impl Filesystem {
     }
 
     fn last_snapshot(&self) -> Option<(String, crate::format::Time)> {
-        let listed = self.snapshots.newest_of_this_device().map(|newest| (newest.folder, newest.time));
+        let listed = self
+            .snapshots
+            .newest_of_this_device()
+            .map(|newest| (newest.folder, newest.time));
         // What was stored since the list was made is newer.
         self.commits.last().or(listed)
     }

@@ -1,4 +1,3 @@
-
 use holdfast_backend::layout::Folder;
 use holdfast_backend::store::{MemoryStore, ObjectStore};
 
@@ -16,7 +15,11 @@ struct Drive {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { automatic_snapshots: Some(false), memory_bytes: Some(24 << 20), ..EngineOptions::default() }
+    EngineOptions {
+        automatic_snapshots: Some(false),
+        memory_bytes: Some(24 << 20),
+        ..EngineOptions::default()
+    }
 }
 
 impl Drive {
@@ -25,7 +28,11 @@ impl Drive {
         let computer = Computer::new(store.clone());
         let (archive, _) = computer.create();
         let engine = Engine::open_on(archive, options()).unwrap();
-        Drive { computer, store, engine: Some(engine) }
+        Drive {
+            computer,
+            store,
+            engine: Some(engine),
+        }
     }
 
     fn fs(&self) -> &Filesystem {
@@ -49,11 +56,20 @@ impl Drive {
     fn write(&self, path: &str, data: &[u8]) {
         let (folder, name) = path.rsplit_once('/').unwrap();
         let folder = self.path(folder).unwrap().ino;
-        let flags = OpenFlags { write: true, truncate: true, ..OpenFlags::default() };
-        let (attr, opened) = self.fs().create(folder, name.as_bytes(), 0o644, 1, 1, flags).unwrap();
+        let flags = OpenFlags {
+            write: true,
+            truncate: true,
+            ..OpenFlags::default()
+        };
+        let (attr, opened) = self
+            .fs()
+            .create(folder, name.as_bytes(), 0o644, 1, 1, flags)
+            .unwrap();
         let mut offset = 0;
         for piece in data.chunks(128 << 10) {
-            self.fs().write(attr.ino, opened.handle, offset, piece, false).unwrap();
+            self.fs()
+                .write(attr.ino, opened.handle, offset, piece, false)
+                .unwrap();
             offset += piece.len() as u64;
         }
         self.fs().flush(attr.ino, opened.handle).unwrap();
@@ -63,7 +79,9 @@ impl Drive {
     fn mkdir(&self, path: &str) {
         let (folder, name) = path.rsplit_once('/').unwrap();
         let folder = self.path(folder).unwrap().ino;
-        self.fs().mkdir(folder, name.as_bytes(), 0o755, 1, 1).unwrap();
+        self.fs()
+            .mkdir(folder, name.as_bytes(), 0o755, 1, 1)
+            .unwrap();
     }
 
     fn read(&self, path: &str) -> Vec<u8> {
@@ -75,7 +93,10 @@ impl Drive {
         let opened = self.fs().open(ino, OpenFlags::default()).unwrap();
         let mut all = Vec::new();
         loop {
-            let bytes = self.fs().read(ino, opened.handle, all.len() as u64, 1 << 20).unwrap();
+            let bytes = self
+                .fs()
+                .read(ino, opened.handle, all.len() as u64, 1 << 20)
+                .unwrap();
             if bytes.is_empty() {
                 break;
             }
@@ -101,7 +122,9 @@ impl Drive {
                 names.push(String::from_utf8(item.name.to_vec()).unwrap());
                 true
             };
-            self.fs().readdir(ino, opened.handle, from, Listing::Plus, &mut take).unwrap();
+            self.fs()
+                .readdir(ino, opened.handle, from, Listing::Plus, &mut take)
+                .unwrap();
             if taken == 0 {
                 break;
             }
@@ -118,13 +141,18 @@ impl Drive {
 
     fn packs(&self) -> usize {
         let runtime = crate::archive::runtime::handle();
-        let listed = crate::archive::runtime::wait_for(&runtime, None, self.store.list(Folder::Packs));
+        let listed =
+            crate::archive::runtime::wait_for(&runtime, None, self.store.list(Folder::Packs));
         listed.unwrap().unwrap().len()
     }
 
     fn commits(&self) -> usize {
         let runtime = crate::archive::runtime::handle();
-        let listed = crate::archive::runtime::wait_for(&runtime, None, self.store.list(Folder::Commits(None)));
+        let listed = crate::archive::runtime::wait_for(
+            &runtime,
+            None,
+            self.store.list(Folder::Commits(None)),
+        );
         listed.unwrap().unwrap().len()
     }
 }
@@ -174,11 +202,29 @@ fn what_is_written_is_read_before_and_behind_a_commit_and_after_a_restart() {
 fn a_snapshot_is_what_was_at_its_moment() {
     let drive = Drive::new();
     drive.write("/current/f", b"one");
-    let (attr, opened) =
-        drive.fs().create(CURRENT_INO, b"open", 0o600, 1, 1, OpenFlags { write: true, ..Default::default() }).unwrap();
-    drive.fs().write(attr.ino, opened.handle, 0, b"before", false).unwrap();
+    let (attr, opened) = drive
+        .fs()
+        .create(
+            CURRENT_INO,
+            b"open",
+            0o600,
+            1,
+            1,
+            OpenFlags {
+                write: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
+    drive
+        .fs()
+        .write(attr.ino, opened.handle, 0, b"before", false)
+        .unwrap();
     let ticket = drive.fs().begin_snapshot(Some("first")).unwrap();
-    drive.fs().write(attr.ino, opened.handle, 0, b"behind", false).unwrap();
+    drive
+        .fs()
+        .write(attr.ino, opened.handle, 0, b"behind", false)
+        .unwrap();
     drive.write("/current/f", b"two, longer");
     drive.write("/current/g", b"new");
     let second = drive.fs().begin_snapshot(Some("second")).unwrap();
@@ -224,9 +270,15 @@ fn a_copy_from_a_snapshot_stores_no_data() {
     drive.snapshot("s");
     drive.fs().unlink(CURRENT_INO, b"f").unwrap();
     drive.write("/current/back", b"");
-    let (from, to) = (drive.path("/snapshots/laptop/s/f").unwrap(), drive.path("/current/back").unwrap());
+    let (from, to) = (
+        drive.path("/snapshots/laptop/s/f").unwrap(),
+        drive.path("/current/back").unwrap(),
+    );
     assert!(from.blocks > 0);
-    let copied = drive.fs().copy_file_range(from.ino, 0, to.ino, 0, u64::MAX).unwrap();
+    let copied = drive
+        .fs()
+        .copy_file_range(from.ino, 0, to.ino, 0, u64::MAX)
+        .unwrap();
     assert_eq!(copied, data.len() as u64);
     let again = drive.snapshot("t");
     assert!(again.stored_bytes < 1 << 20, "{again:?}");
@@ -251,12 +303,18 @@ fn temporary_files_that_replace_each_other_store_the_last_one_only() {
     for round in 0..20 {
         drive.write("/current/tmp", &noise(round, 100 << 10));
         let flags = RenameFlags::default();
-        drive.fs().rename(CURRENT_INO, b"tmp", CURRENT_INO, b"f", flags).unwrap();
+        drive
+            .fs()
+            .rename(CURRENT_INO, b"tmp", CURRENT_INO, b"f", flags)
+            .unwrap();
         let gone = drive.path("/current/f").unwrap().ino;
         drive.fs().forget(gone, u64::from(u32::MAX));
     }
     let stored = drive.snapshot("s").stored_bytes;
-    assert!(stored < 300 << 10, "{stored} bytes stored for one file of 100 KiB");
+    assert!(
+        stored < 300 << 10,
+        "{stored} bytes stored for one file of 100 KiB"
+    );
 }
 
 #[test]
@@ -268,8 +326,15 @@ fn names_of_one_file_are_counted_and_kept() {
     let folder = drive.path("/current/d").unwrap().ino;
     assert_eq!(drive.fs().link(file, folder, b"g").unwrap().nlink, 2);
     for round in 0..3 {
-        assert_eq!(drive.path("/current/d/g").unwrap().nlink, 2, "round {round}");
-        assert_eq!(drive.path("/current/d/g").unwrap().ino, drive.path("/current/f").unwrap().ino);
+        assert_eq!(
+            drive.path("/current/d/g").unwrap().nlink,
+            2,
+            "round {round}"
+        );
+        assert_eq!(
+            drive.path("/current/d/g").unwrap().ino,
+            drive.path("/current/f").unwrap().ino
+        );
         match round {
             0 => drive.kill(),
             1 => drive.fs().flush_all(soon()).unwrap(),
@@ -290,15 +355,33 @@ fn an_unlinked_open_file_lives_until_it_is_closed() {
     let mut drive = Drive::new();
     drive.write("/current/f", b"still here");
     let ino = drive.path("/current/f").unwrap().ino;
-    let opened = drive.fs().open(ino, OpenFlags { write: true, ..Default::default() }).unwrap();
+    let opened = drive
+        .fs()
+        .open(
+            ino,
+            OpenFlags {
+                write: true,
+                ..Default::default()
+            },
+        )
+        .unwrap();
     drive.fs().unlink(CURRENT_INO, b"f").unwrap();
     assert_eq!(drive.fs().getattr(ino).unwrap().nlink, 0);
     drive.fs().flush_all(soon()).unwrap();
-    drive.fs().write(ino, opened.handle, 10, b", and more", false).unwrap();
+    drive
+        .fs()
+        .write(ino, opened.handle, 10, b", and more", false)
+        .unwrap();
     drive.fs().flush(ino, opened.handle).unwrap();
-    assert_eq!(drive.fs().read(ino, opened.handle, 0, 100).unwrap(), &b"still here, and more"[..]);
+    assert_eq!(
+        drive.fs().read(ino, opened.handle, 0, 100).unwrap(),
+        &b"still here, and more"[..]
+    );
     drive.fs().flush_all(soon()).unwrap();
-    assert_eq!(drive.fs().read(ino, opened.handle, 0, 100).unwrap(), &b"still here, and more"[..]);
+    assert_eq!(
+        drive.fs().read(ino, opened.handle, 0, 100).unwrap(),
+        &b"still here, and more"[..]
+    );
     drive.fs().release(ino, opened.handle);
     drive.fs().forget(ino, 10);
     assert!(drive.fs().getattr(ino).is_err());
@@ -311,8 +394,17 @@ fn a_folder_is_listed_whole_from_tree_and_changes() {
     let mut drive = Drive::new();
     let mut wanted: Vec<String> = (0..700).map(|n| format!("file-{n:04}")).collect();
     for name in &wanted {
-        let node = NewNode { kind: FileKind::Regular, mode: 0o644, rdev: 0, uid: 1, gid: 1 };
-        drive.fs().mknod(CURRENT_INO, name.as_bytes(), node).unwrap();
+        let node = NewNode {
+            kind: FileKind::Regular,
+            mode: 0o644,
+            rdev: 0,
+            uid: 1,
+            gid: 1,
+        };
+        drive
+            .fs()
+            .mknod(CURRENT_INO, name.as_bytes(), node)
+            .unwrap();
     }
     assert_eq!(drive.list("/current"), wanted);
     drive.fs().flush_all(soon()).unwrap();
@@ -336,18 +428,37 @@ fn snapshots_cannot_be_changed() {
     drive.snapshot("s");
     let folder = drive.path("/snapshots/laptop/s").unwrap().ino;
     let file = drive.path("/snapshots/laptop/s/f").unwrap().ino;
-    let is_read_only = |answer: FsResult<()>| assert!(matches!(answer, Err(FsError::ReadOnly)), "{answer:?}");
+    let is_read_only =
+        |answer: FsResult<()>| assert!(matches!(answer, Err(FsError::ReadOnly)), "{answer:?}");
     is_read_only(drive.fs().unlink(folder, b"f"));
     is_read_only(drive.fs().write(file, 0, 0, b"x", false).map(drop));
     is_read_only(drive.fs().mkdir(folder, b"x", 0o755, 1, 1).map(drop));
     is_read_only(drive.fs().mkdir(SNAPSHOTS_INO, b"x", 0o755, 1, 1).map(drop));
-    is_read_only(drive.fs().setattr(file, SetAttr { mode: Some(0), ..Default::default() }).map(drop));
-    is_read_only(drive.fs().rename(folder, b"f", folder, b"g", RenameFlags::default()));
+    is_read_only(
+        drive
+            .fs()
+            .setattr(
+                file,
+                SetAttr {
+                    mode: Some(0),
+                    ..Default::default()
+                },
+            )
+            .map(drop),
+    );
+    is_read_only(
+        drive
+            .fs()
+            .rename(folder, b"f", folder, b"g", RenameFlags::default()),
+    );
     let device = drive.path("/snapshots/laptop").unwrap().ino;
     drive.fs().mkdir(device, b"by hand", 0o755, 1, 1).unwrap();
     drive.fs().flush_all(soon()).unwrap();
     assert_eq!(drive.read("/snapshots/laptop/by hand/f"), b"one");
-    assert!(matches!(drive.fs().mkdir(device, b"by hand", 0o755, 1, 1), Err(FsError::Exists)));
+    assert!(matches!(
+        drive.fs().mkdir(device, b"by hand", 0o755, 1, 1),
+        Err(FsError::Exists)
+    ));
 }
 
 #[test]
@@ -355,18 +466,52 @@ fn folders_keep_their_rules() {
     let drive = Drive::new();
     drive.mkdir("/current/a");
     drive.mkdir("/current/a/b");
-    let (a, b) = (drive.path("/current/a").unwrap().ino, drive.path("/current/a/b").unwrap().ino);
+    let (a, b) = (
+        drive.path("/current/a").unwrap().ino,
+        drive.path("/current/a/b").unwrap().ino,
+    );
     let plain = RenameFlags::default();
-    assert!(matches!(drive.fs().rmdir(CURRENT_INO, b"a"), Err(FsError::NotEmpty)));
-    assert!(matches!(drive.fs().rename(CURRENT_INO, b"a", b, b"c", plain), Err(FsError::Invalid)));
-    assert!(matches!(drive.fs().unlink(a, b"b"), Err(FsError::IsDirectory)));
-    assert!(matches!(drive.fs().mkdir(a, &[b'x'; 256], 0o755, 1, 1), Err(FsError::NameTooLong)));
+    assert!(matches!(
+        drive.fs().rmdir(CURRENT_INO, b"a"),
+        Err(FsError::NotEmpty)
+    ));
+    assert!(matches!(
+        drive.fs().rename(CURRENT_INO, b"a", b, b"c", plain),
+        Err(FsError::Invalid)
+    ));
+    assert!(matches!(
+        drive.fs().unlink(a, b"b"),
+        Err(FsError::IsDirectory)
+    ));
+    assert!(matches!(
+        drive.fs().mkdir(a, &[b'x'; 256], 0o755, 1, 1),
+        Err(FsError::NameTooLong)
+    ));
     drive.write("/current/f", b"x");
-    assert!(matches!(drive.fs().rename(CURRENT_INO, b"f", CURRENT_INO, b"a", plain), Err(FsError::IsDirectory)));
-    let exchange = RenameFlags { exchange: true, ..plain };
-    drive.fs().rename(CURRENT_INO, b"f", CURRENT_INO, b"a", exchange).unwrap();
+    assert!(matches!(
+        drive
+            .fs()
+            .rename(CURRENT_INO, b"f", CURRENT_INO, b"a", plain),
+        Err(FsError::IsDirectory)
+    ));
+    let exchange = RenameFlags {
+        exchange: true,
+        ..plain
+    };
+    drive
+        .fs()
+        .rename(CURRENT_INO, b"f", CURRENT_INO, b"a", exchange)
+        .unwrap();
     assert_eq!(drive.read("/current/a"), b"x");
     assert_eq!(drive.list("/current/f"), ["b"]);
-    let keep = RenameFlags { no_replace: true, ..plain };
-    assert!(matches!(drive.fs().rename(CURRENT_INO, b"f", CURRENT_INO, b"a", keep), Err(FsError::Exists)));
+    let keep = RenameFlags {
+        no_replace: true,
+        ..plain
+    };
+    assert!(matches!(
+        drive
+            .fs()
+            .rename(CURRENT_INO, b"f", CURRENT_INO, b"a", keep),
+        Err(FsError::Exists)
+    ));
 }

@@ -66,13 +66,19 @@ fn system_time(time: Time) -> SystemTime {
 
 pub(super) fn time(time: SystemTime) -> Time {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => Time { seconds: after.as_secs() as i64, nanos: after.subsec_nanos() },
+        Ok(after) => Time {
+            seconds: after.as_secs() as i64,
+            nanos: after.subsec_nanos(),
+        },
         Err(before) => {
             let before = before.duration();
             let seconds = -(before.as_secs() as i64);
             match before.subsec_nanos() {
                 0 => Time { seconds, nanos: 0 },
-                nanos => Time { seconds: seconds - 1, nanos: 1_000_000_000 - nanos },
+                nanos => Time {
+                    seconds: seconds - 1,
+                    nanos: 1_000_000_000 - nanos,
+                },
             }
         }
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    Errno, FileAttr, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileAttr, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr,
 };
 use parking_lot::Mutex;
 
@@ -52,19 +53,28 @@ struct Filled<R> {
 
 impl<R> Clone for Page<R> {
     fn clone(&self) -> Self {
-        Page { reply: Arc::clone(&self.reply) }
+        Page {
+            reply: Arc::clone(&self.reply),
+        }
     }
 }
 
 impl<R> Page<R> {
     pub(super) fn new(reply: R) -> Page<R> {
-        Page { reply: Arc::new(Mutex::new(Filled { reply: Some(reply), items: 0 })) }
+        Page {
+            reply: Arc::new(Mutex::new(Filled {
+                reply: Some(reply),
+                items: 0,
+            })),
+        }
     }
 
     /// Adds an item with `put`, which answers whether the buffer was full; says whether it fitted.
     pub(super) fn add(&self, put: impl FnOnce(&mut R) -> bool) -> bool {
         let mut filled = self.reply.lock();
-        let Some(reply) = filled.reply.as_mut() else { return false };
+        let Some(reply) = filled.reply.as_mut() else {
+            return false;
+        };
         let fitted = !put(reply);
         filled.items += usize::from(fitted);
         fitted

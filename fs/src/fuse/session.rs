@@ -44,26 +44,42 @@ pub fn mount(
         MountOption::NoDev,
         MountOption::NoSuid,
     ];
-    config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    config.acl = if options.allow_other {
+        SessionACL::All
+    } else {
+        SessionACL::Owner
+    };
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
-    let shell = Shell { drive: Arc::clone(&drive), pool };
+    let shell = Shell {
+        drive: Arc::clone(&drive),
+        pool,
+    };
     let session = fuser::Session::new(shell, target, &config)?.spawn()?;
-    drive.tell_kernel(Box::new(Kernel { notifier: session.notifier() }));
+    drive.tell_kernel(Box::new(Kernel {
+        notifier: session.notifier(),
+    }));
     raise_read_ahead(target);
-    Ok(MountedDrive { session: Some(session), target: target.to_owned() })
+    Ok(MountedDrive {
+        session: Some(session),
+        target: target.to_owned(),
+    })
 }
 
 impl MountedDrive {
     /// Whether the kernel has ended the session (somebody unmounted from outside).
     pub fn is_over(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.guard.is_finished())
+        self.session
+            .as_ref()
+            .is_none_or(|session| session.guard.is_finished())
     }
 
     /// Unmounts and waits for the threads. A drive that is in use is detached: whoever has a file
     /// open in it keeps it, nobody new gets in.
     pub fn unmount(mut self) -> io::Result<()> {
-        let Some(session) = self.session.take() else { return Ok(()) };
+        let Some(session) = self.session.take() else {
+            return Ok(());
+        };
         if session.guard.is_finished() {
             return session.join();
         }
@@ -94,7 +110,10 @@ impl Invalidate for Kernel {
         use std::os::unix::ffi::OsStrExt;
         // ENOENT: the kernel did not know it. Anything else leaves the kernel with an old answer
         // for at most an hour; the log says so.
-        if let Err(error) = self.notifier.inval_entry(INodeNo(parent), std::ffi::OsStr::from_bytes(name)) {
+        if let Err(error) = self
+            .notifier
+            .inval_entry(INodeNo(parent), std::ffi::OsStr::from_bytes(name))
+        {
             report(&error);
         }
     }
@@ -113,8 +132,13 @@ fn report(error: &io::Error) {
 }
 
 fn raise_read_ahead(target: &Path) {
-    let Ok(metadata) = std::fs::metadata(target) else { return };
-    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    let Ok(metadata) = std::fs::metadata(target) else {
+        return;
+    };
+    let (major, minor) = (
+        rustix::fs::major(metadata.dev()),
+        rustix::fs::minor(metadata.dev()),
+    );
     let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
     // Only root may; for others reads are slower, not wrong.
     if let Err(error) = std::fs::write(&setting, READ_AHEAD_KIB.to_string()) {

@@ -44,7 +44,9 @@ impl Known {
 
     /// Whether the kernel or a handle holds it.
     pub fn is_held(&self, file: FileNo) -> bool {
-        self.stubs.get(&file).is_some_and(|stub| stub.lookups > 0 || stub.handles > 0)
+        self.stubs
+            .get(&file)
+            .is_some_and(|stub| stub.lookups > 0 || stub.handles > 0)
     }
 
     /// One lookup more.
@@ -75,7 +77,9 @@ impl Known {
 
     /// It is found elsewhere now.
     pub fn moved(&mut self, file: FileNo, parent: FileNo, name: &Name, linked: bool) {
-        let Some(stub) = self.stubs.get_mut(&file) else { return };
+        let Some(stub) = self.stubs.get_mut(&file) else {
+            return;
+        };
         stub.name = name.clone();
         stub.linked = linked;
         let before = std::mem::replace(&mut stub.parent, parent);
@@ -113,7 +117,9 @@ impl Known {
     }
 
     fn drop_unheld(&mut self, file: FileNo) -> bool {
-        let Some(stub) = self.stubs.get(&file) else { return true };
+        let Some(stub) = self.stubs.get(&file) else {
+            return true;
+        };
         if stub.lookups > 0 || stub.handles > 0 {
             return false;
         }

@@ -27,8 +27,14 @@ struct Inner {
 
 impl Default for Nodes {
     fn default() -> Self {
-        let inner = Inner { pages: LruCache::unbounded(), bytes: 0, missing: None };
-        Nodes { inner: Mutex::new(inner) }
+        let inner = Inner {
+            pages: LruCache::unbounded(),
+            bytes: 0,
+            missing: None,
+        };
+        Nodes {
+            inner: Mutex::new(inner),
+        }
     }
 }
 

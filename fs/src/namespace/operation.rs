@@ -133,7 +133,13 @@ pub fn decode_group(bytes: &[u8]) -> Result<Vec<Operation>, DecodeError> {
 impl Operation {
     fn write(&self, writer: &mut Writer) {
         match self {
-            Operation::Inode { parent, name, links, linked, inode } => {
+            Operation::Inode {
+                parent,
+                name,
+                links,
+                linked,
+                inode,
+            } => {
                 writer.u8(INODE);
                 write_names(writer, inode.file, *parent, name, *links, *linked);
                 inode.write(writer);
@@ -154,7 +160,13 @@ impl Operation {
                 writer.varint(*file);
                 writer.u64(*fingerprint);
             }
-            Operation::Entry { folder, name, child, entries, directories } => {
+            Operation::Entry {
+                folder,
+                name,
+                child,
+                entries,
+                directories,
+            } => {
                 writer.u8(ENTRY);
                 writer.varint(*folder);
                 writer.bytes(name);
@@ -165,7 +177,13 @@ impl Operation {
                 writer.varint(*entries);
                 writer.varint(*directories);
             }
-            Operation::Names { file, parent, name, links, linked } => {
+            Operation::Names {
+                file,
+                parent,
+                name,
+                links,
+                linked,
+            } => {
                 writer.u8(NAMES);
                 write_names(writer, *file, *parent, name, *links, *linked);
             }
@@ -185,9 +203,16 @@ impl Operation {
                 writer.varint(*file);
                 writer.varint(*offset);
                 writer.varint(placed.len() as u64);
-                placed.iter().for_each(|placed| write_placed(writer, placed));
+                placed
+                    .iter()
+                    .for_each(|placed| write_placed(writer, placed));
             }
-            Operation::List { file, size, allocated, list } => {
+            Operation::List {
+                file,
+                size,
+                allocated,
+                list,
+            } => {
                 writer.u8(LIST);
                 writer.varint(*file);
                 writer.varint(*size);
@@ -209,13 +234,23 @@ impl Operation {
                 let (file, parent, name, links, linked) = read_names(reader)?;
                 let inode = Inode::read(reader)?;
                 reader.require(inode.file == file, "two numbers for one file")?;
-                Operation::Inode { parent, name, links, linked, inode }
+                Operation::Inode {
+                    parent,
+                    name,
+                    links,
+                    linked,
+                    inode,
+                }
             }
             ATTRIBUTES => Operation::Attributes(reader.varint()?, read_attributes(reader)?),
             XATTR => {
                 let file = reader.varint()?;
                 let name = reader.bytes()?.to_vec();
-                Operation::Xattr(file, name, reader.option(|reader| Ok(reader.bytes()?.to_vec()))?)
+                Operation::Xattr(
+                    file,
+                    name,
+                    reader.option(|reader| Ok(reader.bytes()?.to_vec()))?,
+                )
             }
             FINGERPRINT => Operation::Fingerprint(reader.varint()?, reader.u64()?),
             ENTRY => {
@@ -224,7 +259,8 @@ impl Operation {
                 let child = reader.option(|reader| {
                     let file = reader.varint()?;
                     let kind = reader.u8()?;
-                    let kind = FileKind::from_u8(kind).ok_or(reader.error("an unknown kind of file"))?;
+                    let kind =
+                        FileKind::from_u8(kind).ok_or(reader.error("an unknown kind of file"))?;
                     Ok(Child { file, kind })
                 })?;
                 Operation::Entry {
@@ -237,14 +273,22 @@ impl Operation {
             }
             NAMES => {
                 let (file, parent, name, links, linked) = read_names(reader)?;
-                Operation::Names { file, parent, name, links, linked }
+                Operation::Names {
+                    file,
+                    parent,
+                    name,
+                    links,
+                    linked,
+                }
             }
             SIZE => Operation::Size(reader.varint()?, reader.varint()?),
             HOLE => Operation::Hole(reader.varint()?, reader.varint()?, reader.varint()?),
             PLACE => {
                 let (file, offset) = (reader.varint()?, reader.varint()?);
                 let count = reader.count(2)?;
-                let placed = (0..count).map(|_| read_placed(reader)).collect::<Decoded<_>>()?;
+                let placed = (0..count)
+                    .map(|_| read_placed(reader))
+                    .collect::<Decoded<_>>()?;
                 Operation::Place(file, offset, placed)
             }
             LIST => Operation::List {
@@ -256,14 +300,27 @@ impl Operation {
             FREEZE => {
                 let time = Time::read(reader)?;
                 let label = reader.option(|reader| Ok(reader.bytes()?.to_vec()))?;
-                Operation::Freeze(Moment { time, label, ticket: reader.varint()? })
+                Operation::Freeze(Moment {
+                    time,
+                    label,
+                    ticket: reader.varint()?,
+                })
             }
-            _ => return Err(reader.error("an unknown operation; was it written by a newer version?")),
+            _ => {
+                return Err(reader.error("an unknown operation; was it written by a newer version?"));
+            }
         })
     }
 }
 
-fn write_names(writer: &mut Writer, file: FileNo, parent: FileNo, name: &[u8], links: u32, linked: bool) {
+fn write_names(
+    writer: &mut Writer,
+    file: FileNo,
+    parent: FileNo,
+    name: &[u8],
+    links: u32,
+    linked: bool,
+) {
     writer.varint(file);
     writer.varint(parent);
     writer.bytes(name);
@@ -282,7 +339,12 @@ const GAP: u8 = 2;
 
 fn write_placed(writer: &mut Writer, placed: &Placed) {
     match placed {
-        Placed::Chunk { id, chunk_length, skip, length } => {
+        Placed::Chunk {
+            id,
+            chunk_length,
+            skip,
+            length,
+        } => {
             writer.u8(CHUNK);
             writer.chunk_id(id);
             writer.varint((*chunk_length).into());
@@ -302,12 +364,23 @@ fn read_placed(reader: &mut Reader<'_>) -> Decoded<Placed> {
     match reader.u8()? {
         CHUNK => {
             let id = reader.chunk_id()?;
-            let (chunk_length, skip, length) = (reader.varint32()?, reader.varint32()?, reader.varint32()?);
+            let (chunk_length, skip, length) =
+                (reader.varint32()?, reader.varint32()?, reader.varint32()?);
             let end = skip.checked_add(length);
-            reader.require(end.is_some_and(|end| end <= chunk_length), "a place outside of its chunk")?;
-            Ok(Placed::Chunk { id, chunk_length, skip, length })
+            reader.require(
+                end.is_some_and(|end| end <= chunk_length),
+                "a place outside of its chunk",
+            )?;
+            Ok(Placed::Chunk {
+                id,
+                chunk_length,
+                skip,
+                length,
+            })
         }
-        GAP => Ok(Placed::Hole { length: reader.varint()? }),
+        GAP => Ok(Placed::Hole {
+            length: reader.varint()?,
+        }),
         _ => Err(reader.error("an unknown piece")),
     }
 }
@@ -319,7 +392,9 @@ fn write_attributes(writer: &mut Writer, attributes: &Attributes) {
     writer.varint(attributes.gid.into());
     writer.bytes(&attributes.owner);
     writer.bytes(&attributes.group);
-    [attributes.mtime, attributes.ctime, attributes.atime].iter().for_each(|time| time.write(writer));
+    [attributes.mtime, attributes.ctime, attributes.atime]
+        .iter()
+        .for_each(|time| time.write(writer));
     writer.varint(attributes.rdev);
 }
 

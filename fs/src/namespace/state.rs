@@ -84,7 +84,12 @@ impl DirState {
     /// As in a commit.
     pub fn committed(tree: Option<TreeRef>) -> Self {
         let totals = tree.map(|tree| tree.totals).unwrap_or_default();
-        DirState { base: tree, entries: totals.entries, directories: totals.directories, ..Default::default() }
+        DirState {
+            base: tree,
+            entries: totals.entries,
+            directories: totals.directories,
+            ..Default::default()
+        }
     }
 
     /// What the changes say of a name; `None` when only the tree knows.
@@ -101,13 +106,21 @@ impl DirState {
             Some(below) => below.merged_changes(),
             None => BTreeMap::new(),
         };
-        merged.extend(self.changes.iter().map(|(key, change)| (key.clone(), *change)));
+        merged.extend(
+            self.changes
+                .iter()
+                .map(|(key, change)| (key.clone(), *change)),
+        );
         merged
     }
 
     /// Changes from a hash on, newer ones winning, at most `limit` or somewhat more; and the key
     /// behind which there may be others.
-    pub fn changes_from(&self, hash: u64, limit: usize) -> (BTreeMap<EntryKey, Option<Child>>, Option<EntryKey>) {
+    pub fn changes_from(
+        &self,
+        hash: u64,
+        limit: usize,
+    ) -> (BTreeMap<EntryKey, Option<Child>>, Option<EntryKey>) {
         let (mut merged, mut last) = match &self.below {
             Some(below) => below.changes_from(hash, limit),
             None => Default::default(),
@@ -147,7 +160,9 @@ impl DirState {
 
     /// The frozen layer was made a tree: puts that in its place.
     fn rebase(self: &mut Arc<Self>, frozen: &DirState, tree: Option<TreeRef>) {
-        let Some(below) = self.below.as_ref().filter(|_| frozen.layer != 0) else { return };
+        let Some(below) = self.below.as_ref().filter(|_| frozen.layer != 0) else {
+            return;
+        };
         let found = below.layer == frozen.layer;
         let this = Arc::make_mut(self);
         this.base = tree;
@@ -166,9 +181,15 @@ impl InodeState {
     /// A file as a tree or the link table gives it.
     pub fn committed(inode: &Inode, parent: FileNo, name: Name, links: u32, linked: bool) -> Self {
         let body = match &inode.body {
-            Body::Regular { size, allocated, list } => {
-                BodyState::Regular(Arc::new(Content::from_list(*size, *allocated, list.clone())))
-            }
+            Body::Regular {
+                size,
+                allocated,
+                list,
+            } => BodyState::Regular(Arc::new(Content::from_list(
+                *size,
+                *allocated,
+                list.clone(),
+            ))),
             Body::Directory { tree } => BodyState::Directory(Arc::new(DirState::committed(*tree))),
             Body::Symlink { target } => BodyState::Symlink(Arc::from(target.as_slice())),
             Body::Special => BodyState::Special,
@@ -226,7 +247,10 @@ impl InodeState {
 
     /// As a file's child entry.
     pub fn child(&self) -> Child {
-        Child { file: self.file, kind: self.kind() }
+        Child {
+            file: self.file,
+            kind: self.kind(),
+        }
     }
 
     /// What a commit says of it, if that is all there is to say.
@@ -241,9 +265,13 @@ impl InodeState {
                 if directory.below.is_some() || !directory.changes.is_empty() {
                     return None;
                 }
-                Body::Directory { tree: directory.base }
+                Body::Directory {
+                    tree: directory.base,
+                }
             }
-            BodyState::Symlink(target) => Body::Symlink { target: target.to_vec() },
+            BodyState::Symlink(target) => Body::Symlink {
+                target: target.to_vec(),
+            },
             BodyState::Special => Body::Special,
         };
         Some(self.with_body(body))
@@ -269,24 +297,44 @@ impl InodeState {
                 *content = above.freeze();
                 BodyState::Regular(Arc::new(above))
             }
-            BodyState::Directory(directory) => BodyState::Directory(Arc::new(DirState::over(directory))),
+            BodyState::Directory(directory) => {
+                BodyState::Directory(Arc::new(DirState::over(directory)))
+            }
             other => other.clone(),
         };
-        InodeState { body, name: frozen.name.clone(), attributes: frozen.attributes.clone(), xattrs: frozen.xattrs.clone(), ..*frozen }
+        InodeState {
+            body,
+            name: frozen.name.clone(),
+            attributes: frozen.attributes.clone(),
+            xattrs: frozen.xattrs.clone(),
+            ..*frozen
+        }
     }
 
     /// The commit that took `frozen`, which this one stands over, made `committed` of it.
     pub fn rebase(self: &mut Arc<Self>, frozen: &InodeState, committed: &Inode) {
         let this = Arc::make_mut(self);
         match (&mut this.body, &frozen.body, &committed.body) {
-            (BodyState::Regular(content), BodyState::Regular(below), Body::Regular { size, allocated, list }) => {
+            (
+                BodyState::Regular(content),
+                BodyState::Regular(below),
+                Body::Regular {
+                    size,
+                    allocated,
+                    list,
+                },
+            ) => {
                 if Arc::ptr_eq(content, below) {
                     *content = Arc::new(Content::from_list(*size, *allocated, list.clone()));
                 } else {
                     Arc::make_mut(content).rebase(below, list, *allocated);
                 }
             }
-            (BodyState::Directory(directory), BodyState::Directory(below), Body::Directory { tree }) => {
+            (
+                BodyState::Directory(directory),
+                BodyState::Directory(below),
+                Body::Directory { tree },
+            ) => {
                 directory.rebase(below, *tree);
             }
             _ => (),

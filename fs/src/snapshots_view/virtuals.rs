@@ -61,17 +61,37 @@ impl SnapshotsView {
         let time = match place {
             Virtual::Device(number) => {
                 let list = self.list()?;
-                list.devices.iter().find(|(device, _)| *device == number).ok_or(FsError::NotFound)?;
-                list.snapshots.iter().rev().find(|snapshot| snapshot.device_number == number).map(|snapshot| snapshot.time)
+                list.devices
+                    .iter()
+                    .find(|(device, _)| *device == number)
+                    .ok_or(FsError::NotFound)?;
+                list.snapshots
+                    .iter()
+                    .rev()
+                    .find(|snapshot| snapshot.device_number == number)
+                    .map(|snapshot| snapshot.time)
             }
             _ => None,
         };
-        let time = time.unwrap_or_else(|| self.newest_of_this_device().map_or_else(now, |snapshot| snapshot.time));
+        let time = time.unwrap_or_else(|| {
+            self.newest_of_this_device()
+                .map_or_else(now, |snapshot| snapshot.time)
+        });
         let is_link = place == Virtual::Latest;
         let may_write = place == Virtual::Device(self.this_device().0);
         let attributes = Attributes {
-            kind: if is_link { FileKind::Symlink } else { FileKind::Directory },
-            mode: if is_link { 0o777 } else if may_write { 0o755 } else { 0o555 },
+            kind: if is_link {
+                FileKind::Symlink
+            } else {
+                FileKind::Directory
+            },
+            mode: if is_link {
+                0o777
+            } else if may_write {
+                0o755
+            } else {
+                0o555
+            },
             uid: self.owner.0,
             gid: self.owner.1,
             owner: Arc::from([]),
@@ -81,8 +101,18 @@ impl SnapshotsView {
             atime: time,
             rdev: 0,
         };
-        let size = if is_link { self.latest()?.len() as u64 } else { 4096 };
-        Ok(attr(place.ino(), &attributes, size, 0, if is_link { 1 } else { 2 }))
+        let size = if is_link {
+            self.latest()?.len() as u64
+        } else {
+            4096
+        };
+        Ok(attr(
+            place.ino(),
+            &attributes,
+            size,
+            0,
+            if is_link { 1 } else { 2 },
+        ))
     }
 
     pub(super) fn latest(&self) -> FsResult<Vec<u8>> {
@@ -97,7 +127,10 @@ impl SnapshotsView {
             (Virtual::Snapshots, b"latest") => self.virtual_attr(Virtual::Latest),
             (Virtual::Snapshots, name) => {
                 let list = self.list()?;
-                let found = list.devices.iter().find(|(_, device)| device.as_bytes() == name);
+                let found = list
+                    .devices
+                    .iter()
+                    .find(|(_, device)| device.as_bytes() == name);
                 self.virtual_attr(Virtual::Device(found.ok_or(FsError::NotFound)?.0))
             }
             (Virtual::Device(number), name) => {
@@ -132,7 +165,10 @@ impl SnapshotsView {
 
     /// A snapshot was asked for by that name.
     pub(crate) fn requested(&self, label: &str, ticket: u64) {
-        self.inner.lock().pending.insert(label.as_bytes().to_vec(), ticket);
+        self.inner
+            .lock()
+            .pending
+            .insert(label.as_bytes().to_vec(), ticket);
     }
 
     /// The label that making this folder asks for.
@@ -166,7 +202,12 @@ impl SnapshotsView {
         let names: Vec<Listed> = match place {
             Virtual::Root => vec![
                 (16, b"current".to_vec(), CURRENT_INO, FileKind::Directory),
-                (17, b"snapshots".to_vec(), SNAPSHOTS_INO, FileKind::Directory),
+                (
+                    17,
+                    b"snapshots".to_vec(),
+                    SNAPSHOTS_INO,
+                    FileKind::Directory,
+                ),
             ],
             Virtual::Snapshots => self.snapshot_folders()?,
             Virtual::Device(number) => self.snapshots_of(number)?,
@@ -185,7 +226,13 @@ impl SnapshotsView {
                 (Listing::Plus, CURRENT_INO) => Some(current()?),
                 (Listing::Plus, _) => Some(self.lookup_virtual(place, &name)?),
             };
-            if !take(DirItem { ino, kind, name: &name, cookie: item_cookie, attr }) {
+            if !take(DirItem {
+                ino,
+                kind,
+                name: &name,
+                cookie: item_cookie,
+                attr,
+            }) {
                 if attr.is_some() {
                     self.forget(ino, 1);
                 }
@@ -199,7 +246,12 @@ impl SnapshotsView {
         let list = self.list()?;
         let device = |(number, name): &(u16, String)| {
             let cookie = 17 + u64::from(*number);
-            (cookie, name.clone().into_bytes(), Virtual::Device(*number).ino(), FileKind::Directory)
+            (
+                cookie,
+                name.clone().into_bytes(),
+                Virtual::Device(*number).ino(),
+                FileKind::Directory,
+            )
         };
         let mut folders: Vec<_> = list.devices.iter().map(device).collect();
         folders.sort();
@@ -211,10 +263,18 @@ impl SnapshotsView {
 
     fn snapshots_of(&self, number: u16) -> FsResult<Vec<Listed>> {
         let list = self.list()?;
-        let of_device = list.snapshots.iter().filter(|snapshot| snapshot.device_number == number);
+        let of_device = list
+            .snapshots
+            .iter()
+            .filter(|snapshot| snapshot.device_number == number);
         let item = |snapshot: &Snapshot| {
             let ino = snapshot_ino(number, snapshot.name.sequence, ROOT_FILE)?;
-            Some((16 + snapshot.name.sequence, snapshot.folder.clone().into_bytes(), ino, FileKind::Directory))
+            Some((
+                16 + snapshot.name.sequence,
+                snapshot.folder.clone().into_bytes(),
+                ino,
+                FileKind::Directory,
+            ))
         };
         let mut items: Vec<_> = of_device.filter_map(item).collect();
         items.sort();

@@ -10,18 +10,54 @@ use super::*;
 /// Paths are folder and name; few enough that operations meet.
 #[derive(Clone, Debug)]
 enum Step {
-    Write { file: u8, seed: u8, offset: u32, length: u32 },
-    Truncate { file: u8, size: u32 },
-    Punch { file: u8, offset: u32, length: u32 },
-    Copy { from: u8, to: u8 },
-    Rename { from: u8, to: u8 },
-    Exchange { from: u8, to: u8 },
-    Link { from: u8, to: u8 },
-    Unlink { file: u8 },
-    Mkdir { folder: u8 },
-    Rmdir { folder: u8 },
-    MoveFolder { from: u8, to: u8 },
-    Chmod { file: u8, mode: u16 },
+    Write {
+        file: u8,
+        seed: u8,
+        offset: u32,
+        length: u32,
+    },
+    Truncate {
+        file: u8,
+        size: u32,
+    },
+    Punch {
+        file: u8,
+        offset: u32,
+        length: u32,
+    },
+    Copy {
+        from: u8,
+        to: u8,
+    },
+    Rename {
+        from: u8,
+        to: u8,
+    },
+    Exchange {
+        from: u8,
+        to: u8,
+    },
+    Link {
+        from: u8,
+        to: u8,
+    },
+    Unlink {
+        file: u8,
+    },
+    Mkdir {
+        folder: u8,
+    },
+    Rmdir {
+        folder: u8,
+    },
+    MoveFolder {
+        from: u8,
+        to: u8,
+    },
+    Chmod {
+        file: u8,
+        mode: u16,
+    },
     Snapshot,
     Flush,
     Kill,
@@ -87,8 +123,15 @@ impl Model {
         }
         for ((folder, name), file) in &self.names {
             let links = self.names.values().filter(|other| *other == file).count() as u32;
-            let path = if *folder == 0 { name.clone() } else { format!("{}/{name}", folder_name(*folder)) };
-            tree.insert(path, (self.files[*file].0.clone(), self.files[*file].1, links));
+            let path = if *folder == 0 {
+                name.clone()
+            } else {
+                format!("{}/{name}", folder_name(*folder))
+            };
+            tree.insert(
+                path,
+                (self.files[*file].0.clone(), self.files[*file].1, links),
+            );
         }
         tree
     }
@@ -103,7 +146,10 @@ fn tree_of(drive: &Drive, root: &str) -> BTreeMap<String, (Vec<u8>, u32, u32)> {
             true => (Vec::new(), 0, 0),
             false => (drive.read_ino(attr.ino), attr.mode, attr.nlink),
         };
-        assert!(is_folder || value.0.len() as u64 == attr.size, "size of {path}");
+        assert!(
+            is_folder || value.0.len() as u64 == attr.size,
+            "size of {path}"
+        );
         tree.insert(path, value);
         is_folder
     };
@@ -127,29 +173,53 @@ impl Run {
     fn folder(&self, folder: u8) -> u64 {
         match folder {
             0 => CURRENT_INO,
-            folder => self.drive.path(&format!("/current/{}", folder_name(folder))).unwrap().ino,
+            folder => {
+                self.drive
+                    .path(&format!("/current/{}", folder_name(folder)))
+                    .unwrap()
+                    .ino
+            }
         }
     }
 
     fn ino(&self, file: u8) -> u64 {
         let (folder, name) = place_of(file);
-        self.drive.fs().lookup(self.folder(folder), name.as_bytes()).unwrap().ino
+        self.drive
+            .fs()
+            .lookup(self.folder(folder), name.as_bytes())
+            .unwrap()
+            .ino
     }
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Write { file, seed, offset, length } => self.write(*file, *seed, *offset, *length),
+            Step::Write {
+                file,
+                seed,
+                offset,
+                length,
+            } => self.write(*file, *seed, *offset, *length),
             Step::Truncate { file, size } => {
                 if let Some(at) = self.model.at(*file) {
-                    let change = SetAttr { size: Some(u64::from(*size)), ..Default::default() };
+                    let change = SetAttr {
+                        size: Some(u64::from(*size)),
+                        ..Default::default()
+                    };
                     self.drive.fs().setattr(self.ino(*file), change).unwrap();
                     self.model.files[at].0.resize(*size as usize, 0);
                 }
             }
-            Step::Punch { file, offset, length } => {
+            Step::Punch {
+                file,
+                offset,
+                length,
+            } => {
                 if let (Some(at), true) = (self.model.at(*file), *length > 0) {
                     let (from, length) = (u64::from(*offset), u64::from(*length));
-                    self.drive.fs().fallocate(self.ino(*file), Fallocate::PunchHole, from, length).unwrap();
+                    self.drive
+                        .fs()
+                        .fallocate(self.ino(*file), Fallocate::PunchHole, from, length)
+                        .unwrap();
                     let content = &mut self.model.files[at].0;
                     let end = content.len().min((from + length) as usize);
                     if (from as usize) < end {
@@ -162,7 +232,10 @@ impl Run {
                     && one != other
                 {
                     let (from, to) = (self.ino(*from), self.ino(*to));
-                    self.drive.fs().copy_file_range(from, 0, to, 0, u64::MAX >> 2).unwrap();
+                    self.drive
+                        .fs()
+                        .copy_file_range(from, 0, to, 0, u64::MAX >> 2)
+                        .unwrap();
                     self.drive.fs().flush(to, 0).unwrap();
                     let source = self.model.files[one].0.clone();
                     let content = &mut self.model.files[other].0;
@@ -174,38 +247,64 @@ impl Run {
             Step::Exchange { from, to } => {
                 let places = (place_of(*from), place_of(*to));
                 if let (Some(one), Some(other)) = (self.model.at(*from), self.model.at(*to)) {
-                    let flags = RenameFlags { exchange: true, no_replace: false };
+                    let flags = RenameFlags {
+                        exchange: true,
+                        no_replace: false,
+                    };
                     let (old, new) = (self.folder(places.0.0), self.folder(places.1.0));
-                    self.drive.fs().rename(old, places.0.1.as_bytes(), new, places.1.1.as_bytes(), flags).unwrap();
+                    self.drive
+                        .fs()
+                        .rename(
+                            old,
+                            places.0.1.as_bytes(),
+                            new,
+                            places.1.1.as_bytes(),
+                            flags,
+                        )
+                        .unwrap();
                     self.model.names.insert(places.0, other);
                     self.model.names.insert(places.1, one);
                 }
             }
             Step::Link { from, to } => {
                 let (folder, name) = place_of(*to);
-                if let (Some(at), None, true) =
-                    (self.model.at(*from), self.model.at(*to), self.model.has_folder(folder))
-                {
-                    self.drive.fs().link(self.ino(*from), self.folder(folder), name.as_bytes()).unwrap();
+                if let (Some(at), None, true) = (
+                    self.model.at(*from),
+                    self.model.at(*to),
+                    self.model.has_folder(folder),
+                ) {
+                    self.drive
+                        .fs()
+                        .link(self.ino(*from), self.folder(folder), name.as_bytes())
+                        .unwrap();
                     self.model.names.insert((folder, name), at);
                 }
             }
             Step::Unlink { file } => {
                 let (folder, name) = place_of(*file);
                 if self.model.names.remove(&(folder, name.clone())).is_some() {
-                    self.drive.fs().unlink(self.folder(folder), name.as_bytes()).unwrap();
+                    self.drive
+                        .fs()
+                        .unlink(self.folder(folder), name.as_bytes())
+                        .unwrap();
                 }
             }
             Step::Mkdir { folder } => {
                 if self.model.folders.insert(*folder) {
                     let name = folder_name(*folder);
-                    self.drive.fs().mkdir(CURRENT_INO, name.as_bytes(), 0o755, 1, 1).unwrap();
+                    self.drive
+                        .fs()
+                        .mkdir(CURRENT_INO, name.as_bytes(), 0o755, 1, 1)
+                        .unwrap();
                 }
             }
             Step::Rmdir { folder } => {
                 let is_empty = !self.model.names.keys().any(|(other, _)| other == folder);
                 if self.model.folders.contains(folder) {
-                    let done = self.drive.fs().rmdir(CURRENT_INO, folder_name(*folder).as_bytes());
+                    let done = self
+                        .drive
+                        .fs()
+                        .rmdir(CURRENT_INO, folder_name(*folder).as_bytes());
                     assert_eq!(done.is_ok(), is_empty, "{done:?}");
                     if is_empty {
                         self.model.folders.remove(folder);
@@ -216,10 +315,23 @@ impl Run {
                 if self.model.folders.contains(from) && !self.model.folders.contains(to) {
                     let (old, new) = (folder_name(*from), folder_name(*to));
                     let fs = self.drive.fs();
-                    fs.rename(CURRENT_INO, old.as_bytes(), CURRENT_INO, new.as_bytes(), RenameFlags::default()).unwrap();
+                    fs.rename(
+                        CURRENT_INO,
+                        old.as_bytes(),
+                        CURRENT_INO,
+                        new.as_bytes(),
+                        RenameFlags::default(),
+                    )
+                    .unwrap();
                     self.model.folders.remove(from);
                     self.model.folders.insert(*to);
-                    let moved: Vec<_> = self.model.names.keys().filter(|(folder, _)| folder == from).cloned().collect();
+                    let moved: Vec<_> = self
+                        .model
+                        .names
+                        .keys()
+                        .filter(|(folder, _)| folder == from)
+                        .cloned()
+                        .collect();
                     for key in moved {
                         let file = self.model.names.remove(&key).unwrap();
                         self.model.names.insert((*to, key.1), file);
@@ -229,7 +341,10 @@ impl Run {
             Step::Chmod { file, mode } => {
                 if let Some(at) = self.model.at(*file) {
                     let mode = u32::from(*mode);
-                    let change = SetAttr { mode: Some(mode), ..Default::default() };
+                    let change = SetAttr {
+                        mode: Some(mode),
+                        ..Default::default()
+                    };
                     self.drive.fs().setattr(self.ino(*file), change).unwrap();
                     self.model.files[at].1 = mode;
                 }
@@ -251,11 +366,23 @@ impl Run {
             return;
         }
         let data = noise(u64::from(seed), length as usize);
-        let flags = OpenFlags { write: true, ..Default::default() };
+        let flags = OpenFlags {
+            write: true,
+            ..Default::default()
+        };
         let fs = self.drive.fs();
-        let (attr, opened) = fs.create(self.folder(folder), name.as_bytes(), 0o644, 1, 1, flags).unwrap();
+        let (attr, opened) = fs
+            .create(self.folder(folder), name.as_bytes(), 0o644, 1, 1, flags)
+            .unwrap();
         for (n, piece) in data.chunks(100_000).enumerate() {
-            fs.write(attr.ino, opened.handle, u64::from(offset) + n as u64 * 100_000, piece, false).unwrap();
+            fs.write(
+                attr.ino,
+                opened.handle,
+                u64::from(offset) + n as u64 * 100_000,
+                piece,
+                false,
+            )
+            .unwrap();
         }
         fs.flush(attr.ino, opened.handle).unwrap();
         fs.release(attr.ino, opened.handle);
@@ -278,10 +405,21 @@ impl Run {
 
     fn rename(&mut self, from: u8, to: u8) {
         let (old, new) = (place_of(from), place_of(to));
-        let Some(at) = self.model.at(from).filter(|_| self.model.has_folder(new.0)) else { return };
+        let Some(at) = self.model.at(from).filter(|_| self.model.has_folder(new.0)) else {
+            return;
+        };
         let flags = RenameFlags::default();
         let (parent, new_parent) = (self.folder(old.0), self.folder(new.0));
-        self.drive.fs().rename(parent, old.1.as_bytes(), new_parent, new.1.as_bytes(), flags).unwrap();
+        self.drive
+            .fs()
+            .rename(
+                parent,
+                old.1.as_bytes(),
+                new_parent,
+                new.1.as_bytes(),
+                flags,
+            )
+            .unwrap();
         // Two names of one file: nothing happens.
         if self.model.at(to) != Some(at) {
             self.model.names.remove(&old);
@@ -291,19 +429,32 @@ impl Run {
 
     fn check(&self, path: &str, model: &Model, step: &str) {
         let (found, wanted) = (tree_of(&self.drive, path), model.tree());
-        let names = |tree: &BTreeMap<String, (Vec<u8>, u32, u32)>| tree.keys().cloned().collect::<Vec<_>>();
+        let names =
+            |tree: &BTreeMap<String, (Vec<u8>, u32, u32)>| tree.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&found), names(&wanted), "{path} behind {step}");
         for (name, wanted) in &wanted {
             let found = &found[name];
-            assert_eq!((found.0.len(), found.1, found.2), (wanted.0.len(), wanted.1, wanted.2), "{path}: {name} behind {step}");
-            let differs = found.0.iter().zip(&wanted.0).position(|(one, other)| one != other);
+            assert_eq!(
+                (found.0.len(), found.1, found.2),
+                (wanted.0.len(), wanted.1, wanted.2),
+                "{path}: {name} behind {step}"
+            );
+            let differs = found
+                .0
+                .iter()
+                .zip(&wanted.0)
+                .position(|(one, other)| one != other);
             assert_eq!(differs, None, "{path}: {name} behind {step}");
         }
     }
 }
 
 fn run(steps: &[Step]) {
-    let mut run = Run { drive: Drive::new(), model: Model::default(), snapshots: Vec::new() };
+    let mut run = Run {
+        drive: Drive::new(),
+        model: Model::default(),
+        snapshots: Vec::new(),
+    };
     for (n, step) in steps.iter().enumerate() {
         run.step(step);
         if matches!(step, Step::Kill | Step::Flush | Step::Rest) {
