@@ -178,8 +178,7 @@ pub fn absolute(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn clear_if_stale(path: &Path, mounted: &Mounted) -> Result<(), MountpointError> {
-    let dead =
-        std::fs::metadata(path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+    let dead = is_dead(path);
     match (mounted.is_drive(), dead) {
         (true, true) => {
             tracing::warn!("a mount whose daemon has died is cleared");
@@ -196,6 +195,17 @@ fn clear_if_stale(path: &Path, mounted: &Mounted) -> Result<(), MountpointError>
             kind: mounted.kind.clone(),
         }),
     }
+}
+
+/// Whether the daemon behind a mount has died. statfs(2) always asks the daemon; stat(2) may be answered
+/// from the attributes that the kernel still keeps. ECONNABORTED: it died while it was asked.
+pub fn is_dead(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_err_and(|error| {
+        matches!(
+            error,
+            rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED
+        )
+    })
 }
 
 /// Takes a mount away whoever still uses it: as root directly, else by `fusermount3`.

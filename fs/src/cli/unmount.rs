@@ -89,8 +89,7 @@ fn clear(folder: &std::path::Path) -> Result<Output, CommandError> {
         |error| CommandError::because(format!("{} cannot be unmounted", folder.display()), error);
     match mountpoint::mounted_on(folder).map_err(failed)? {
         Some(mounted) if mounted.is_drive() => {
-            let dead = std::fs::metadata(folder)
-                .is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+            let dead = mountpoint::is_dead(folder);
             if !dead {
                 return Err(CommandError::new(format!(
                     "the drive on {} belongs to another home; set HOLDFAST_HOME to that one and try again",

@@ -84,9 +84,19 @@ pub(super) fn time(time: SystemTime) -> Time {
     }
 }
 
+/// A time that the kernel sets. fuser 0.18 counts the nanoseconds of a time before 1970 backwards
+/// (`system_time_from_time`): they are turned round here.
 pub(super) fn set_time(value: TimeOrNow) -> SetTime {
     match value {
-        TimeOrNow::SpecificTime(at) => SetTime::At(time(at)),
+        TimeOrNow::SpecificTime(at) => {
+            SetTime::At(match at.duration_since(SystemTime::UNIX_EPOCH) {
+                Ok(_) => time(at),
+                Err(before) => Time {
+                    seconds: -(before.duration().as_secs() as i64),
+                    nanos: before.duration().subsec_nanos(),
+                },
+            })
+        }
         TimeOrNow::Now => SetTime::Now,
     }
 }

@@ -307,7 +307,9 @@ impl Operation {
                 })
             }
             _ => {
-                return Err(reader.error("an unknown operation; was it written by a newer version?"));
+                return Err(
+                    reader.error("an unknown operation; was it written by a newer version?")
+                );
             }
         })
     }
