@@ -214,10 +214,11 @@ impl Filesystem {
                     inode,
                 })
             });
+            let raised = raised.collect();
             let committed = Committed {
                 sequence,
                 base: base.clone(),
-                raised: raised.collect(),
+                raised: namespace.raise_again(raised),
             };
             let position = self
                 .log

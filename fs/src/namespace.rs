@@ -105,6 +105,9 @@ pub struct Namespace {
     /// Pages of trees.
     pub nodes: Arc<Nodes>,
     next_file: FileNo,
+    /// Files that stand in a layer or the overlay without their whole state behind the last commit in
+    /// the log, as the base has them: each commit's record says it again, until they are in a commit.
+    raised: HashMap<FileNo, Operation>,
 }
 
 impl Namespace {
@@ -119,6 +122,7 @@ impl Namespace {
             clean: LruCache::new(CLEAN_INODES),
             known: Known::default(),
             nodes: Arc::default(),
+            raised: HashMap::new(),
         }
     }
 
@@ -516,6 +520,28 @@ impl Namespace {
             }
         }
         self.clean.pop(&ROOT_FILE);
+    }
+
+    /// What the record of the oldest layer's commit has to say of the files that stand above it:
+    /// `newly` are those that this commit has changed, and what earlier records said still holds of the others.
+    pub fn raise_again(&mut self, newly: Vec<Operation>) -> Vec<Operation> {
+        let mut raised = std::mem::take(&mut self.raised);
+        raised.retain(|file, _| {
+            let mut above = self.layers.iter().skip(1).map(|layer| &layer.states).chain([&self.overlay]);
+            above.any(|states| states.contains_key(file))
+        });
+        self.raised = raised;
+        self.note_raised(newly);
+        self.raised.values().cloned().collect()
+    }
+
+    /// What the log's last commit record said of files above it.
+    pub fn note_raised(&mut self, raised: Vec<Operation>) {
+        for operation in raised {
+            if let Operation::Inode { inode, .. } = &operation {
+                self.raised.insert(inode.file, operation);
+            }
+        }
     }
 
     /// States of layers above the oldest that stand over one of its files, with that file as it was

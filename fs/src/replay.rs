@@ -171,6 +171,7 @@ impl Found {
         self.packs.iter().for_each(|pack| write.mark_stored(pack));
         let mut namespace = Namespace::new(base, hash);
         apply_parents_first(&mut namespace, &raised);
+        namespace.note_raised(raised);
         for (sequence, event) in self.events {
             match event {
                 Event::Group(group) => {

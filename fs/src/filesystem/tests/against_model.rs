@@ -106,6 +106,12 @@ struct Model {
     files: Vec<(Vec<u8>, u32)>,
 }
 
+/// A change of content by somebody without CAP_FSETID takes these bits (chmod(2)).
+fn without_set_ids(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}
+
 impl Model {
     fn at(&self, file: u8) -> Option<usize> {
         self.names.get(&place_of(file)).copied()
@@ -224,6 +230,7 @@ impl Run {
                     let end = content.len().min((from + length) as usize);
                     if (from as usize) < end {
                         content[from as usize..end].fill(0);
+                        self.model.files[at].1 = without_set_ids(self.model.files[at].1);
                     }
                 }
             }
@@ -241,6 +248,9 @@ impl Run {
                     let content = &mut self.model.files[other].0;
                     content.resize(content.len().max(source.len()), 0);
                     content[..source.len()].copy_from_slice(&source);
+                    if !source.is_empty() {
+                        self.model.files[other].1 = without_set_ids(self.model.files[other].1);
+                    }
                 }
             }
             Step::Rename { from, to } => self.rename(*from, *to),
