@@ -527,7 +527,12 @@ impl Namespace {
     pub fn raise_again(&mut self, newly: Vec<Operation>) -> Vec<Operation> {
         let mut raised = std::mem::take(&mut self.raised);
         raised.retain(|file, _| {
-            let mut above = self.layers.iter().skip(1).map(|layer| &layer.states).chain([&self.overlay]);
+            let mut above = self
+                .layers
+                .iter()
+                .skip(1)
+                .map(|layer| &layer.states)
+                .chain([&self.overlay]);
             above.any(|states| states.contains_key(file))
         });
         self.raised = raised;

@@ -14,7 +14,18 @@ pub struct Drive<'a> {
     home: &'a Home,
     folder: PathBuf,
     pid: Pid,
-    over: bool,
+    end: End,
+}
+
+/// How a drive has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Not yet: drop kills the daemon and takes the mount away.
+    Open,
+    /// Nothing is mounted any more, and the daemon ends by itself.
+    Unmounted,
+    /// The daemon is dead and its mount is still there.
+    LeftMounted,
 }
 
 impl<'a> Drive<'a> {
@@ -36,7 +47,7 @@ impl<'a> Drive<'a> {
             home,
             folder,
             pid,
-            over: false,
+            end: End::Open,
         }
     }
 
@@ -60,18 +71,61 @@ impl<'a> Drive<'a> {
         self.pid
     }
 
+    /// Bytes that the daemon has written to disks and sockets (`wchar` of proc_pid_io(5)).
+    pub fn written_bytes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid.as_raw_nonzero()))
+            .expect("the daemon lives");
+        io.lines()
+            .find_map(|line| line.strip_prefix("wchar: "))
+            .and_then(|number| number.parse().ok())
+            .expect("proc_pid_io(5) has wchar")
+    }
+
     /// Unmounts as a user does; everything must be in the store afterwards.
     #[track_caller]
     pub fn unmount(mut self) {
         self.home.ok(&["unmount", text(&self.folder.clone())]);
-        self.over = true;
+        self.end = End::Unmounted;
         self.wait_for_end();
     }
 
-    /// kill -9.
-    pub fn kill(mut self) {
+    /// kill -9; the stale mount is taken away, as a restart of the computer does.
+    pub fn kill(self) {
         kill_process(self.pid, Signal::KILL).expect("the daemon lives");
-        self.over = true;
+        self.wait_for_end();
+    }
+
+    /// kill -9; the stale mount stays.
+    pub fn kill_only(mut self) {
+        kill_process(self.pid, Signal::KILL).expect("the daemon lives");
+        self.wait_for_end();
+        self.end = End::LeftMounted;
+    }
+
+    /// umount(8), without Holdfast's knowledge; waits for the daemon's end. Gives how long umount took.
+    #[track_caller]
+    pub fn umount_outside(mut self) -> Duration {
+        let (program, options): (_, &[&str]) = match crate::trees::is_root() {
+            true => ("umount", &[]),
+            false => ("fusermount3", &["-u"]),
+        };
+        let start = Instant::now();
+        let done = Command::new(program)
+            .args(options)
+            .arg(&self.folder)
+            .status()
+            .expect("umount can be started");
+        let took = start.elapsed();
+        assert!(done.success(), "umount failed");
+        self.end = End::Unmounted;
+        self.wait_for_end();
+        took
+    }
+
+    /// Somebody else has unmounted: waits for the daemon's end.
+    #[track_caller]
+    pub fn ended(mut self) {
+        self.end = End::Unmounted;
         self.wait_for_end();
     }
 
@@ -95,20 +149,22 @@ impl<'a> Drive<'a> {
 
 impl Drop for Drive<'_> {
     fn drop(&mut self) {
-        if !self.over {
-            if std::thread::panicking() {
-                eprintln!("the daemon's log:\n{}", self.home.daemon_log());
-            }
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.home.daemon_log());
+        }
+        if self.end == End::Open {
+            // It may have been stopped or killed by the test.
             let _ = kill_process(self.pid, Signal::KILL);
+            take_away(&self.folder);
         }
-        // Gone already after `unmount`; stale after a kill.
-        let detached = rustix::mount::unmount(&self.folder, rustix::mount::UnmountFlags::DETACH);
-        if detached.is_err() {
-            let _ = Command::new("fusermount3")
-                .arg("-uzq")
-                .arg(&self.folder)
-                .status();
-        }
+    }
+}
+
+/// Detaches whatever is mounted there.
+pub(crate) fn take_away(folder: &Path) {
+    let detached = rustix::mount::unmount(folder, rustix::mount::UnmountFlags::DETACH);
+    if detached.is_err() {
+        let _ = Command::new("fusermount3").arg("-uzq").arg(folder).status();
     }
 }
 

@@ -195,6 +195,13 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A drive that a test has left stale would keep the folder from being removed.
+        crate::drive::take_away(&self.path("drive"));
+    }
+}
+
 impl Run {
     fn of(output: Output) -> Run {
         Run {

@@ -4,9 +4,11 @@
 //! Nothing here skips: what is missing is named, with the command that installs it. Whatever is
 //! started is ended by its process id, and whatever is mounted is unmounted, also when a test panics.
 
+pub mod commands;
 pub mod compare;
 pub mod drive;
 pub mod home;
+pub mod proxy;
 pub mod servers;
 pub mod trees;
 
@@ -45,11 +47,36 @@ pub fn program(name: &str, install: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not on PATH; install it with: {install}"))
 }
 
+/// The Python that has what the independent reader needs.
+pub fn python() -> PathBuf {
+    let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    match std::env::var_os("HOLDFAST_PYTHON") {
+        Some(path) => path.into(),
+        None if std::path::Path::new(venv).exists() => venv.into(),
+        None => program(
+            "python3",
+            "apt-get install python3-venv; then: make setup-test",
+        ),
+    }
+}
+
 /// A program that a test may use if the machine has it.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
+}
+
+/// SHA-256 as the names of objects have it.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    hex::encode(sha2::Sha256::digest(bytes))
+}
+
+/// Writes over a file of the store, which may be read-only.
+pub fn overwrite(path: &std::path::Path, bytes: &[u8]) {
+    let _ = std::fs::remove_file(path);
+    std::fs::write(path, bytes).expect("the object is replaced");
 }
 
 /// Fails with what to do where nothing can be mounted.

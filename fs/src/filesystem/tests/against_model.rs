@@ -109,7 +109,11 @@ struct Model {
 /// A change of content by somebody without CAP_FSETID takes these bits (chmod(2)).
 fn without_set_ids(mode: u32) -> u32 {
     let mode = mode & !0o4000;
-    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+    if mode & 0o010 != 0 {
+        mode & !0o2000
+    } else {
+        mode
+    }
 }
 
 impl Model {
