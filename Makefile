@@ -5,9 +5,8 @@ export CARGO_INCREMENTAL ?= 0
 BIN := $(CARGO_TARGET_DIR)/release/holdfast
 # Where a tool installed by cargo is kept.
 TOOLS ?= $(CARGO_TARGET_DIR)/tools
-FOLDER ?= $(CURDIR)
 
-.PHONY: demo demo-down test check bench setup setup-test build fuzz
+.PHONY: demo demo-down test check setup setup-test build
 
 setup:
 	@tests/scripts/setup.sh base
@@ -36,7 +35,3 @@ check: setup-test
 	@test -x $(TOOLS)/bin/cargo-deny || cargo install --locked --root $(TOOLS) cargo-deny
 	$(TOOLS)/bin/cargo-deny check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
-
-# Against every peer on PATH: make bench FOLDER=/path/to/real/data
-bench: build
-	cargo run --release --locked -p holdfast-tests --bin holdfast-bench -- --holdfast "$(BIN)" "$(FOLDER)"
