@@ -241,7 +241,7 @@ fn open(folder: &OwnedFd, name: &[u8]) -> Result<File, ReadError> {
 }
 
 fn is_sparse(stat: &Stat) -> bool {
-    (stat.st_blocks as i64) * 512 < stat.st_size
+    stat.st_blocks * 512 < stat.st_size
 }
 
 /// Runs of data with holes between them that are worth being holes.

@@ -38,14 +38,14 @@ pub(super) fn kind_of(stat: &Stat) -> Option<FileKind> {
 
 fn ctime(stat: &Stat) -> Time {
     Time {
-        seconds: stat.st_ctime as i64,
+        seconds: stat.st_ctime,
         nanos: stat.st_ctime_nsec as u32,
     }
 }
 
 fn mtime(stat: &Stat) -> Time {
     Time {
-        seconds: stat.st_mtime as i64,
+        seconds: stat.st_mtime,
         nanos: stat.st_mtime_nsec as u32,
     }
 }
@@ -156,7 +156,7 @@ pub(super) fn attributes(owners: &Owners, stat: &Stat, kind: FileKind) -> Attrib
         mtime: mtime(stat),
         ctime: crate::filesystem::now(),
         atime: Time {
-            seconds: stat.st_atime as i64,
+            seconds: stat.st_atime,
             nanos: stat.st_atime_nsec as u32,
         },
         rdev: if is_device { stat.st_rdev } else { 0 },

@@ -305,10 +305,7 @@ impl<'a> Walker<'a> {
     /// nothing removed.
     fn standing(&self, folder: FileNo) -> HashMap<Vec<u8>, ImportedEntry> {
         match self.filesystem.import_listing(folder) {
-            Ok(entries) => entries
-                .into_iter()
-                .map(|(name, entry)| (name, entry))
-                .collect(),
+            Ok(entries) => entries.into_iter().collect(),
             Err(error) => {
                 tracing::warn!(%error, folder, "a folder of current/ cannot be listed; its source is read whole");
                 HashMap::new()
