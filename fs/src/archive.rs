@@ -33,10 +33,11 @@ use crate::format::keyring::{DeviceRecord, KeyringError};
 use crate::format::{Commit, Keyring};
 use crate::home::{CacheSlot, DeviceKeys, DeviceLock, Home, HomeError, Settings};
 use crate::keychain::{Keychain, KeychainError};
+use crate::memory::{MemoryBudget, Stages};
 use crate::packer::{
     PackedChunks, Packer, PackerError, PackerLimits, PackerSurroundings, StoredListener, Ticket,
 };
-use crate::read_path::{PendingChunks, ReadPath};
+use crate::read_path::{MemoryCaches, PendingChunks, ReadPath};
 use crate::refs_memo::RefsMemo;
 
 pub(crate) mod byte_lru;
@@ -252,6 +253,7 @@ pub struct Archive {
     pub(crate) commits: Mutex<BTreeMap<CommitName, Arc<Commit>>>,
     pub(crate) one_commit: Mutex<()>,
     pub(crate) stored_base: AtomicU64,
+    stages: Stages,
     offline: AtomicBool,
     catching_up: Mutex<()>,
     surroundings: Arc<Surroundings>,
@@ -271,6 +273,7 @@ pub(crate) struct Head {
 struct Surroundings {
     places: Arc<Places>,
     session_keys: Arc<SessionKeys>,
+    caches: Arc<MemoryCaches>,
     listener: RwLock<Option<StoredListener>>,
 }
 
@@ -281,6 +284,10 @@ impl PackerSurroundings for Surroundings {
 
     fn keys_stored(&self, keys: &[Digest]) {
         self.session_keys.stored(keys);
+    }
+
+    fn holds(&self, bytes: u64) {
+        self.caches.leave_to_packer(bytes);
     }
 
     fn pack_stored(&self, pack: &PackedChunks) {
@@ -352,6 +359,16 @@ impl Archive {
     /// The lock that makes this process the device's only writer.
     pub fn lock(&self) -> Option<&DeviceLock> {
         self.lock.as_ref()
+    }
+
+    /// Who may hold how much memory.
+    pub fn memory(&self) -> MemoryBudget {
+        MemoryBudget::new(self.settings.memory_bytes())
+    }
+
+    /// Memory for chunks that are being made.
+    pub fn stages(&self) -> &Stages {
+        &self.stages
     }
 
     /// Fills and stores packs.

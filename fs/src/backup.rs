@@ -13,8 +13,8 @@
 //! next backup finds it by its fingerprint and goes on where this one was. Long backups make
 //! checkpoint commits on the way, as the overlay and the log grow.
 //!
-//! Memory: a worker holds at most some 16 MiB of one file, the packer has its own budget, and files
-//! that wait for their packs are at most [`apply::WAITING`] entries.
+//! Memory: workers take what they hold of files from one gate ([`crate::memory`]), the packer has its
+//! own part, and files that wait for their packs are at most [`apply::WAITING`] entries.
 
 use std::ffi::OsString;
 use std::io;
@@ -336,12 +336,11 @@ fn bring_in(
 /// One worker: reads files until there are no more.
 fn work(shared: &Shared<'_>, jobs: &Receiver<walk::Job>, workers: usize) {
     let archive = &*shared.engine.filesystem.archive;
-    let others_idle = || jobs.is_empty() && shared.busy.load(Ordering::Relaxed) <= 1;
     let mut reader = read::Reader {
         archive,
         chunker: &shared.engine.filesystem.write.chunker,
         workers,
-        others_idle: &others_idle,
+        busy: &shared.busy,
         read_bytes: &shared.read_bytes,
         stop: &shared.stop,
         buffer: Vec::new(),
@@ -350,9 +349,7 @@ fn work(shared: &Shared<'_>, jobs: &Receiver<walk::Job>, workers: usize) {
         if shared.is_stopped() {
             continue;
         }
-        shared.busy.fetch_add(1, Ordering::Relaxed);
         let read = reader.read(&job.folder, &job.name);
-        shared.busy.fetch_sub(1, Ordering::Relaxed);
         // Nobody listens when the backup has ended.
         let _ = job.result.send(read);
     }

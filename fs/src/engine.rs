@@ -21,7 +21,7 @@ use crate::write_path::WritePath;
 pub struct EngineOptions {
     /// The user and group that own `/`, `snapshots/` and a `current/` that is new.
     pub owner: Option<(u32, u32)>,
-    /// Bytes of file content held in memory at the most; a third of the settings' budget unless given.
+    /// Bytes of file content held in memory at the most; its part of the settings' budget unless given.
     pub memory_bytes: Option<u64>,
     /// Whether snapshots are taken by themselves; as the settings say unless given.
     pub automatic_snapshots: Option<bool>,
@@ -115,7 +115,7 @@ impl Engine {
             }
         }));
         let settings = archive.settings();
-        let memory = options.memory_bytes.unwrap_or(settings.memory_bytes() / 3);
+        let memory = options.memory_bytes.unwrap_or(archive.memory().content());
         let interval = settings
             .snapshots
             .interval()

@@ -192,6 +192,10 @@ impl Filesystem {
                 commits.requested(SnapshotTicket(moment.ticket), name);
             }
         }
+        let pages = archive.memory().pages();
+        namespace
+            .nodes
+            .limit_to(usize::try_from(pages).unwrap_or(usize::MAX));
         Filesystem {
             snapshots: SnapshotsView::new(archive.clone(), owner),
             commits,

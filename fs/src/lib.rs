@@ -28,6 +28,7 @@ pub mod keychain;
 pub mod list;
 pub mod log;
 pub mod logging;
+pub mod memory;
 pub mod mountpoint;
 pub mod namespace;
 pub mod packer;

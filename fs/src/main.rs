@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    holdfast::memory::give_back_freed_memory();
     holdfast::cli::main()
 }

@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::format::pack_table::{PackEntry, PackTable, encrypt_trailer};
 use crate::keychain::Keychain;
+use crate::memory::MemoryBudget;
 
 mod packed;
 #[cfg(test)]
@@ -64,22 +65,13 @@ pub struct PackerLimits {
 }
 
 impl PackerLimits {
-    /// What fits a memory budget for the whole process: a good half of it.
-    pub fn within(memory_bytes: u64) -> Self {
-        let mib = 1 << 20;
-        let budget_bytes = memory_bytes * 9 / 16;
-        let target_bytes = if budget_bytes >= 160 * mib {
-            16 << 20..32 << 20
-        } else {
-            14 << 20..18 << 20
-        };
-        let target_bytes = if budget_bytes < 50 * mib {
-            6 << 20..8 << 20
-        } else {
-            target_bytes
-        };
+    /// What fits the packer's part of the memory budget: two open packs of data, on average half
+    /// full, and two that are on their way.
+    pub fn within(budget: MemoryBudget) -> Self {
+        let budget_bytes = budget.packer();
+        let longest = (budget_bytes * 3 / 8).min(32 << 20) as u32;
         Self {
-            target_bytes,
+            target_bytes: longest / 4 * 3..longest,
             budget_bytes,
             uploads: 4,
         }
@@ -139,6 +131,8 @@ pub(crate) trait PackerSurroundings: Send + Sync + 'static {
     fn keys_stored(&self, keys: &[Digest]);
     /// This pack stands.
     fn pack_stored(&self, pack: &PackedChunks);
+    /// All packs together hold so many bytes now. Called with the packer's lock held.
+    fn holds(&self, _bytes: u64) {}
 }
 
 /// Fills packs and stores them. Dropping it gives up what is not stored.
@@ -307,7 +301,10 @@ impl Packer {
         } else {
             TREES
         };
-        Ok(self.append(&mut state, slot, kind, id, raw_length, key, stored))
+        let ticket = self.append(&mut state, slot, kind, id, raw_length, key, stored);
+        let held = state.open_bytes() + state.closed_bytes();
+        self.shared.surroundings.holds(held);
+        Ok(ticket)
     }
 
     #[expect(
@@ -590,6 +587,8 @@ impl Shared {
                 state.queued.remove(&chunk.id);
             }
         }
+        let held = state.open_bytes() + state.closed_bytes();
+        self.surroundings.holds(held);
         drop(state);
         self.changed.notify_all();
     }

@@ -37,6 +37,7 @@ use crate::cache::{CacheKind, ChunkCache, DiskCache};
 use crate::chunks::{LoadError, Outage};
 use crate::index::Location;
 use crate::keychain::Keychain;
+use crate::memory::MemoryBudget;
 use crate::packer::{Packer, QueuedChunk};
 
 /// Chunks up to this length are fetched with their block.
@@ -46,7 +47,9 @@ const BLOCK_BYTES: u64 = 1 << 20;
 const SPAN_BYTES: u64 = 8 << 20;
 /// Neighbours are merged over gaps up to this.
 const GAP_BYTES: u64 = 256 << 10;
-const SPANS_UNDER_WAY: usize = 8;
+/// Bytes of spans under way, in mebibytes; a span counts as at least [`LEAST_SPAN_MIB`].
+const SPANS_MIB: usize = 24;
+const LEAST_SPAN_MIB: u64 = 3;
 
 /// Finds a chunk that is in the log and not yet in a pack.
 pub type PendingChunks = Arc<dyn Fn(ChunkKind, &ChunkId) -> Option<QueuedChunk> + Send + Sync>;
@@ -68,19 +71,53 @@ pub(crate) struct ReadPath {
     known_bad: RwLock<BTreeSet<ChunkId>>,
 }
 
+/// What was read before, in memory: decrypted chunks, and encrypted blocks of packs.
+pub(crate) struct MemoryCaches {
+    budget: MemoryBudget,
+    chunks: ChunkCache,
+    blocks: ByteLru<(Digest, u64)>,
+}
+
+impl MemoryCaches {
+    /// Empty ones.
+    pub(crate) fn new(budget: MemoryBudget) -> Self {
+        let caches = Self {
+            budget,
+            chunks: ChunkCache::new(0),
+            blocks: ByteLru::new(0),
+        };
+        caches.leave_to_packer(0);
+        caches
+    }
+
+    /// The packer holds so much now; the caches have what is left.
+    pub(crate) fn leave_to_packer(&self, packer_holds: u64) {
+        let (chunks, blocks) = (
+            self.budget.chunks(packer_holds),
+            self.budget.blocks(packer_holds),
+        );
+        self.chunks
+            .limit_to(usize::try_from(chunks).unwrap_or(usize::MAX));
+        self.blocks
+            .limit_to(usize::try_from(blocks).unwrap_or(usize::MAX));
+    }
+}
+
 /// What was read before.
 pub(crate) struct Caches {
-    chunks: ChunkCache,
-    chunks_bytes: u64,
-    blocks: ByteLru<(Digest, u64)>,
+    memory: Arc<MemoryCaches>,
     trees_on_disk: Option<DiskCache>,
     packs_on_disk: Option<DiskCache>,
 }
 
 impl Caches {
-    /// Caches in this folder within these budgets. A disk that does not take them costs speed only.
-    pub(crate) fn open(folder: &Path, memory_bytes: u64, disk_bytes: u64, is_remote: bool) -> Self {
-        let share = |part: u64| usize::try_from(memory_bytes / part).unwrap_or(usize::MAX);
+    /// Caches in memory and in this folder. A disk that does not take them costs speed only.
+    pub(crate) fn open(
+        folder: &Path,
+        memory: Arc<MemoryCaches>,
+        disk_bytes: u64,
+        is_remote: bool,
+    ) -> Self {
         let on_disk = |name: &str| {
             let opened = DiskCache::open(&folder.join(name), disk_bytes / 2);
             opened
@@ -88,9 +125,7 @@ impl Caches {
                 .ok()
         };
         Self {
-            chunks: ChunkCache::new(share(6)),
-            chunks_bytes: memory_bytes / 6,
-            blocks: ByteLru::new(share(10)),
+            memory,
             trees_on_disk: on_disk("trees"),
             packs_on_disk: is_remote.then(|| on_disk("packs")).flatten(),
         }
@@ -159,7 +194,7 @@ impl ReadPath {
             caches,
             prefetched: Flights::new(),
             block_flights: Flights::new(),
-            spans: Arc::new(Semaphore::new(SPANS_UNDER_WAY)),
+            spans: Arc::new(Semaphore::new(SPANS_MIB)),
             known_bad: RwLock::default(),
         }
     }
@@ -182,7 +217,7 @@ impl ReadPath {
 
     /// Keeps a chunk that was just made: it will be wanted again soon.
     pub(crate) fn keep(&self, kind: ChunkKind, id: &ChunkId, plaintext: Bytes) {
-        self.caches.chunks.insert(kind, id, plaintext);
+        self.caches.memory.chunks.insert(kind, id, plaintext);
     }
 
     /// Keeps a chunk's ciphertext on disk, if its kind is kept there.
@@ -209,7 +244,7 @@ impl ReadPath {
         if !blocking::may_block() {
             return Err(LoadError::WouldBlock);
         }
-        self.caches.chunks.get_or_load(kind, id, || {
+        self.caches.memory.chunks.get_or_load(kind, id, || {
             match self.prefetched.wait(&(kind, *id), blocking::deadline()) {
                 Some(Ok(found)) => Ok(found),
                 Some(Err(Late)) => Err(LoadError::Unavailable {
@@ -222,7 +257,7 @@ impl ReadPath {
 
     /// In memory, in the packer's queue, in the log or on disk.
     fn find_here(&self, kind: ChunkKind, id: &ChunkId) -> Result<Option<Bytes>, LoadError> {
-        if let Some(bytes) = self.caches.chunks.get(kind, id) {
+        if let Some(bytes) = self.caches.memory.chunks.get(kind, id) {
             return Ok(Some(bytes));
         }
         let pending = || {
@@ -361,7 +396,10 @@ impl ReadPath {
                 let start = number * BLOCK_BYTES;
                 let result = self.range(pack, start..(start + BLOCK_BYTES).min(size));
                 if let Ok(block) = &result {
-                    self.caches.blocks.insert((pack, number), block.clone());
+                    self.caches
+                        .memory
+                        .blocks
+                        .insert((pack, number), block.clone());
                     if let Some(disk) = &self.caches.packs_on_disk {
                         disk.put(CacheKind::Block, &block_key(&pack, number), block);
                     }
@@ -373,12 +411,15 @@ impl ReadPath {
     }
 
     fn block_here(&self, pack: Digest, number: u64) -> Option<Bytes> {
-        if let Some(block) = self.caches.blocks.find(&(pack, number)) {
+        if let Some(block) = self.caches.memory.blocks.find(&(pack, number)) {
             return Some(block);
         }
         let disk = self.caches.packs_on_disk.as_ref()?;
         let block = Bytes::from(disk.get(CacheKind::Block, &block_key(&pack, number))?);
-        self.caches.blocks.insert((pack, number), block.clone());
+        self.caches
+            .memory
+            .blocks
+            .insert((pack, number), block.clone());
         Some(block)
     }
 
@@ -441,7 +482,7 @@ impl ReadPath {
     /// Begins to fetch chunks that will be wanted soon, as few and long ranges. Errors show when the
     /// chunk is loaded.
     pub(crate) fn prefetch(self: &Arc<Self>, wanted: &[(ChunkKind, ChunkId)]) {
-        let mut room = self.caches.chunks_bytes / 2;
+        let mut room = self.caches.memory.chunks.budget_bytes() as u64 / 2;
         let mut by_pack: BTreeMap<Digest, Vec<(ChunkId, Location)>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for (kind, id) in wanted {
@@ -474,20 +515,21 @@ impl ReadPath {
 
     fn is_here(&self, kind: ChunkKind, id: &ChunkId) -> bool {
         let on_disk = |disk: &DiskCache| disk.contains(CacheKind::Chunk, disk_key(id));
-        self.caches.chunks.get(kind, id).is_some()
+        self.caches.memory.chunks.get(kind, id).is_some()
             || self.packer.is_queued(id)
             || self.caches.disk_of(kind).is_some_and(on_disk)
     }
 
     async fn fetch_span(self: Arc<Self>, pack: Digest, span: Vec<(ChunkId, Location)>) {
-        let Ok(permit) = Arc::clone(&self.spans).acquire_owned().await else {
-            return;
-        };
         let (Some((_, first)), Some((_, last))) = (span.first(), span.last()) else {
             return;
         };
         let start = u64::from(first.offset);
         let end = u64::from(last.offset) + u64::from(last.stored);
+        let mib = ((end - start) >> 20).clamp(LEAST_SPAN_MIB, SPANS_MIB as u64) as u32;
+        let Ok(permit) = Arc::clone(&self.spans).acquire_many_owned(mib).await else {
+            return;
+        };
         // Flights are claimed now, not when the span was planned: who wants a chunk before that
         // fetches it alone rather than waiting in a queue of ranges.
         let runtime = self.runtime.clone();

@@ -49,9 +49,16 @@ pub struct Rechunked {
     pub allocated: u64,
 }
 
+/// What one thread that cuts a file of this size holds: what is being cut, and a chunk that is
+/// being compressed and encrypted.
+pub fn memory_for(size: u64) -> u64 {
+    const MOST: u64 = 8 << 20;
+    size.saturating_mul(3).min(MOST)
+}
+
 /// What rechunking needs besides the content.
 ///
-/// One call holds at most about 24 MiB: what is being cut, and chunks that are being stored.
+/// One call with one thread holds [`memory_for`] the content.
 #[derive(Clone, Copy)]
 pub struct Rechunker<'a> {
     /// Loads chunks and list nodes.

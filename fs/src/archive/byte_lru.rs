@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 /// A bounded map from keys to bytes.
 pub struct ByteLru<K: Hash + Eq> {
-    limit_bytes: usize,
     held: Mutex<Held<K>>,
 }
 
 struct Held<K: Hash + Eq> {
+    limit_bytes: usize,
     entries: LruCache<K, Bytes>,
     bytes: usize,
 }
@@ -24,11 +24,11 @@ impl<K: Hash + Eq> ByteLru<K> {
     /// Holds at most `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Self {
         let held = Held {
+            limit_bytes,
             entries: LruCache::unbounded(),
             bytes: 0,
         };
         Self {
-            limit_bytes,
             held: Mutex::new(held),
         }
     }
@@ -41,19 +41,32 @@ impl<K: Hash + Eq> ByteLru<K> {
     /// Keeps a thing, and gives up the least recently used ones.
     pub fn insert(&self, key: K, value: Bytes) {
         let cost = value.len() + OVERHEAD_BYTES;
-        if cost > self.limit_bytes {
+        let mut held = self.held.lock();
+        if cost > held.limit_bytes {
             return;
         }
-        let mut held = self.held.lock();
         held.bytes += cost;
         if let Some((_, replaced)) = held.entries.push(key, value) {
             held.bytes -= replaced.len() + OVERHEAD_BYTES;
         }
-        while held.bytes > self.limit_bytes {
-            let Some((_, dropped)) = held.entries.pop_lru() else {
+        held.keep_within_limit();
+    }
+
+    /// From now on holds at most `limit_bytes`.
+    pub fn limit_to(&self, limit_bytes: usize) {
+        let mut held = self.held.lock();
+        held.limit_bytes = limit_bytes;
+        held.keep_within_limit();
+    }
+}
+
+impl<K: Hash + Eq> Held<K> {
+    fn keep_within_limit(&mut self) {
+        while self.bytes > self.limit_bytes {
+            let Some((_, dropped)) = self.entries.pop_lru() else {
                 break;
             };
-            held.bytes -= dropped.len() + OVERHEAD_BYTES;
+            self.bytes -= dropped.len() + OVERHEAD_BYTES;
         }
     }
 }

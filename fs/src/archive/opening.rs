@@ -194,12 +194,14 @@ impl Archive {
         let keychain = Arc::new(Keychain::new(&keyring)?);
         let places = Arc::new(Places::open(&slot)?);
         let session_keys = Arc::new(SessionKeys::new(Arc::clone(&keychain), slot.file("keys")));
+        let memory = MemoryBudget::new(settings.memory_bytes());
+        let caches = Arc::new(MemoryCaches::new(memory));
         let surroundings = Arc::new(Surroundings {
             places: Arc::clone(&places),
             session_keys: Arc::clone(&session_keys),
+            caches: Arc::clone(&caches),
             listener: RwLock::default(),
         });
-        let memory = settings.memory_bytes();
         let packer = Arc::new(Packer::new(
             Arc::clone(&store),
             runtime.clone(),
@@ -216,7 +218,7 @@ impl Archive {
             Arc::clone(&packer),
             Caches::open(
                 &slot.chunks_dir(),
-                memory,
+                caches,
                 settings.cache_bytes(),
                 settings.is_remote(),
             ),
@@ -246,6 +248,7 @@ impl Archive {
             commits: Mutex::default(),
             one_commit: Mutex::default(),
             stored_base: AtomicU64::new(0),
+            stages: Stages::new(memory),
             offline: AtomicBool::new(false),
             catching_up: Mutex::default(),
             surroundings,

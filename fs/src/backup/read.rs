@@ -1,6 +1,7 @@
 //! Reads one source file into chunks: read -> cut -> id -> known? -> compress -> encrypt -> packer.
 //!
-//! Holds at most about 16 MiB, however long the file. Chunks end where a hole begins, exactly as
+//! Holds no more than [`memory_for`] says, however long the file, and twice that where idle workers
+//! help. Chunks end where a hole begins, exactly as
 //! `rechunk` cuts a file that was copied in by hand, so both ways give the same list.
 //!
 //! A file that changes while it is read is read again; after three times it is kept as it was read
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use crate::chunks::{ChunkError, ChunkSink};
 use crate::format::{FileKind, ListRef, Piece, Xattrs};
 use crate::list::ListBuilder;
 use crate::packer::Ticket;
-use crate::rechunk::{MIN_HOLE_BYTES, store_chunks};
+use crate::rechunk::{MIN_HOLE_BYTES, memory_for, store_chunks};
 
 /// How often a file that changes is read.
 const READS: usize = 3;
@@ -76,9 +77,9 @@ impl From<Errno> for ReadError {
 pub(super) struct Reader<'a> {
     pub(super) archive: &'a Archive,
     pub(super) chunker: &'a Chunker,
-    /// Workers in all, and whether others have nothing to do.
+    /// Workers in all, and those that read a file at the moment.
     pub(super) workers: usize,
-    pub(super) others_idle: &'a (dyn Fn() -> bool + Sync),
+    pub(super) busy: &'a AtomicUsize,
     pub(super) read_bytes: &'a AtomicU64,
     pub(super) stop: &'a AtomicBool,
     pub(super) buffer: Vec<u8>,
@@ -93,6 +94,9 @@ impl Reader<'_> {
             if kind_of(&before) != Some(FileKind::Regular) {
                 return Err(io::Error::other("it was replaced while it was looked at").into());
             }
+            let memory = memory_for(before.st_size as u64);
+            let _memory = self.archive.stages().store.take(memory);
+            let _busy = Busy::new(self.busy);
             let sink = DirectSink::new(self.archive);
             let (list, size, allocated) = self.content(&file, &before, &sink)?;
             let xattrs = xattrs_of_file(&file)?;
@@ -141,6 +145,12 @@ impl Reader<'_> {
         }
         builder.push(Piece::Hole { length: size - at })?;
         Ok((builder.finish()?, size, allocated))
+    }
+
+    /// This one, and its part of the workers that have no file, or wait for memory for theirs.
+    fn threads(&self) -> usize {
+        let busy = self.busy.load(Ordering::Relaxed).max(1);
+        1 + self.workers.saturating_sub(busy) / busy
     }
 
     /// One chunk, read in one go.
@@ -199,16 +209,35 @@ impl Reader<'_> {
             {
                 waiting.push(chunk);
             }
-            let is_shared = size >= SHARED_FROM_BYTES && (self.others_idle)();
+            let threads = if size >= SHARED_FROM_BYTES {
+                self.threads()
+            } else {
+                1
+            };
             let bytes: usize = waiting.iter().map(Bytes::len).sum();
-            if is_end || !is_shared || bytes >= 2 * MAX_CHUNK_BYTES {
-                let threads = if is_shared { self.workers } else { 1 };
+            if is_end || threads == 1 || bytes >= 2 * MAX_CHUNK_BYTES {
                 store(sink, &mut waiting, threads, builder)?;
             }
             if is_end {
                 return Ok(at - start);
             }
         }
+    }
+}
+
+/// A worker that reads a file.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Busy(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -17,11 +17,11 @@ const ENTRY_OVERHEAD_BYTES: usize = 200;
 
 /// Least recently used chunks leave first. A chunk larger than the budget is never kept.
 pub struct ChunkCache {
-    budget_bytes: usize,
     state: Mutex<State>,
 }
 
 struct State {
+    budget_bytes: usize,
     chunks: LruCache<Key, Bytes>,
     used_bytes: usize,
     flights: HashMap<Key, Arc<Flight>>,
@@ -47,8 +47,8 @@ impl ChunkCache {
     /// An empty cache that holds at most this many bytes.
     pub fn new(budget_bytes: usize) -> Self {
         ChunkCache {
-            budget_bytes,
             state: Mutex::new(State {
+                budget_bytes,
                 chunks: LruCache::unbounded(),
                 used_bytes: 0,
                 flights: HashMap::new(),
@@ -108,20 +108,27 @@ impl ChunkCache {
     /// Keeps a chunk.
     pub fn insert(&self, kind: ChunkKind, id: &ChunkId, chunk: Bytes) {
         let size = chunk.len() + ENTRY_OVERHEAD_BYTES;
-        if size > self.budget_bytes {
+        let mut state = self.state.lock();
+        if size > state.budget_bytes {
             return;
         }
-        let mut state = self.state.lock();
         state.used_bytes += size;
         if let Some(old) = state.chunks.put((kind, *id), chunk) {
             state.used_bytes -= old.len() + ENTRY_OVERHEAD_BYTES;
         }
-        while state.used_bytes > self.budget_bytes {
-            let Some((_, old)) = state.chunks.pop_lru() else {
-                break;
-            };
-            state.used_bytes -= old.len() + ENTRY_OVERHEAD_BYTES;
-        }
+        state.keep_within_budget();
+    }
+
+    /// From now on it holds at most this many bytes.
+    pub fn limit_to(&self, budget_bytes: usize) {
+        let mut state = self.state.lock();
+        state.budget_bytes = budget_bytes;
+        state.keep_within_budget();
+    }
+
+    /// What it may hold.
+    pub fn budget_bytes(&self) -> usize {
+        self.state.lock().budget_bytes
     }
 
     /// Forgets a chunk that turned out wrong.
@@ -142,6 +149,17 @@ impl ChunkCache {
     /// Bytes in use.
     pub fn used_bytes(&self) -> usize {
         self.state.lock().used_bytes
+    }
+}
+
+impl State {
+    fn keep_within_budget(&mut self) {
+        while self.used_bytes > self.budget_bytes {
+            let Some((_, old)) = self.chunks.pop_lru() else {
+                break;
+            };
+            self.used_bytes -= old.len() + ENTRY_OVERHEAD_BYTES;
+        }
     }
 }
 

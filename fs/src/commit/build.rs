@@ -98,6 +98,8 @@ impl Build<'_> {
 
     fn chunk(&self, state: &InodeState, content: &Content) -> Result<Inode, CommitError> {
         let filesystem = self.filesystem;
+        let memory = crate::rechunk::memory_for(content.size());
+        let _memory = filesystem.archive.stages().store.take(memory);
         let rechunker = Rechunker {
             source: &filesystem.archive,
             sink: &filesystem.archive,

@@ -20,6 +20,8 @@ const QUIET: Duration = Duration::from_secs(1);
 const FEED_EVERY: Duration = Duration::from_millis(250);
 /// What is cut in one go, per thread.
 const CUT_BYTES: u64 = 4 << 20;
+/// Held while that is cut: the bytes, and what they become.
+const CUT_MEMORY: u64 = 12 << 20;
 /// Threads that chunk.
 const WORKERS: usize = 2;
 
@@ -204,6 +206,7 @@ impl Filesystem {
                 return Ok(());
             };
             let limit = CUT_BYTES * WORKERS as u64;
+            let _memory = self.archive.stages().log.take(CUT_MEMORY);
             let run = content.cut_ready(&self.archive, &*self.write, &self.write.chunker, limit)?;
             drop(content);
             if run.cuts.is_empty() {
@@ -277,6 +280,8 @@ impl Filesystem {
             content.freeze()
         };
         let sink = self.write.sink(file);
+        let memory = crate::rechunk::memory_for(frozen.size());
+        let _memory = self.archive.stages().log.take(memory);
         let rechunker = Rechunker {
             source: &self.archive,
             sink: &sink,

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 
 use crate::chunks::{ChunkSource, LoadError};
 
-/// Plaintext of pages kept at the most.
-const BUDGET_BYTES: usize = 12 << 20;
+/// Plaintext of pages kept at the most, unless something else is said.
+const BUDGET_BYTES: usize = 3 << 20;
 
 /// The pages.
 pub struct Nodes {
@@ -20,6 +20,7 @@ pub struct Nodes {
 }
 
 struct Inner {
+    budget_bytes: usize,
     pages: LruCache<(ChunkKind, ChunkId), Bytes>,
     bytes: usize,
     missing: Option<(ChunkKind, ChunkId)>,
@@ -28,6 +29,7 @@ struct Inner {
 impl Default for Nodes {
     fn default() -> Self {
         let inner = Inner {
+            budget_bytes: BUDGET_BYTES,
             pages: LruCache::unbounded(),
             bytes: 0,
             missing: None,
@@ -39,6 +41,11 @@ impl Default for Nodes {
 }
 
 impl Nodes {
+    /// From now on so many bytes are kept at the most.
+    pub fn limit_to(&self, budget_bytes: usize) {
+        self.inner.lock().budget_bytes = budget_bytes;
+    }
+
     /// Keeps a page that was loaded.
     pub fn insert(&self, kind: ChunkKind, id: ChunkId, page: Bytes) {
         let mut inner = self.inner.lock();
@@ -47,7 +54,7 @@ impl Nodes {
             inner.bytes -= before.len();
         }
         // The newest stays however large it is, or the work that needs it would never end.
-        while inner.bytes > BUDGET_BYTES && inner.pages.len() > 1 {
+        while inner.bytes > inner.budget_bytes && inner.pages.len() > 1 {
             if let Some((_, page)) = inner.pages.pop_lru() {
                 inner.bytes -= page.len();
             }
