@@ -89,6 +89,8 @@ pub struct Usage {
     pub bytes: u64,
     /// Bytes that may be in use, with what the file system has left taken into account.
     pub limit: u64,
+    /// The same without what is held back for deletes, renames and truncates.
+    pub ordinary_limit: u64,
 }
 
 /// Why nothing can be appended any more in this process.
@@ -364,9 +366,11 @@ impl Log {
 
     /// How full the log is.
     pub fn usage(&self) -> Usage {
+        let limit = self.inner.limit.load(Ordering::Relaxed);
         Usage {
             bytes: self.inner.used.load(Ordering::Relaxed),
-            limit: self.inner.limit.load(Ordering::Relaxed),
+            limit,
+            ordinary_limit: limit - reserve_bytes(limit),
         }
     }
 

@@ -27,6 +27,8 @@ const LAST_WINDOW_BYTES: u64 = 64 << 20;
 const REORDERED_BYTES: u64 = 1 << 20;
 /// A read whose extents were released under it is planned again; a commit cannot do that often.
 const READ_ROUNDS: usize = 4;
+/// A writer waits so long for its file to be cut.
+const LONGEST_CUT: Duration = Duration::from_secs(1);
 
 /// An open file or folder.
 pub(super) struct Handle {
@@ -255,9 +257,9 @@ impl Filesystem {
             return Err(FsError::FileTooBig);
         }
         self.slow_down(data.len())?;
-        self.make_memory(file)?;
+        self.with_room(|| self.make_memory(file))?;
         let now = now();
-        let (memory, uncut) = self.with_namespace(|namespace| {
+        let mut change = |namespace: &mut Namespace| {
             self.touch_now(namespace, file, kill_suid)?;
             let state = namespace.state_mut(file).ok_or(FsError::Stale)?;
             state.attributes.mtime = now;
@@ -269,7 +271,8 @@ impl Filesystem {
             let content = state.content_mut().ok_or(FsError::Invalid)?;
             content.write(offset, data);
             Ok((content.memory_bytes(), content.uncut_bytes()))
-        })?;
+        };
+        let (memory, uncut) = self.with_room(|| self.with_namespace(&mut change))?;
         self.write.set_memory(file, memory);
         self.work.touched(file);
         if uncut >= CUT_FROM_BYTES {
@@ -303,8 +306,10 @@ impl Filesystem {
 
     /// Waits while contents take more memory than they may, or brings this one into the log.
     fn make_memory(&self, file: FileNo) -> FsResult<()> {
+        // A cut may need a chunk that is only in the store: the log needs nothing.
+        let until = Instant::now() + LONGEST_CUT;
         while self.write.memory_bytes() > self.memory_limit {
-            if self.work.is_cutting(file) {
+            if self.work.is_cutting(file) && Instant::now() < until {
                 self.write.wait_for_memory();
             } else {
                 return self.log_content(file, Room::Ordinary);
@@ -316,7 +321,7 @@ impl Filesystem {
     /// close(2): the file is in the log when this returns.
     pub fn flush(&self, ino: u64, _handle: u64) -> FsResult<()> {
         match place(ino) {
-            Place::Current(file) => self.log_content(file, Room::Ordinary),
+            Place::Current(file) => self.with_room(|| self.log_content(file, Room::Ordinary)),
             Place::Snapshots => Ok(()),
         }
     }
@@ -325,7 +330,7 @@ impl Filesystem {
     pub fn fsync(&self, ino: u64, _data_only: bool) -> FsResult<()> {
         match place(ino) {
             Place::Current(file) => {
-                self.log_content(file, Room::Ordinary)?;
+                self.with_room(|| self.log_content(file, Room::Ordinary))?;
                 Ok(self.log.sync()?)
             }
             Place::Snapshots if ino == ROOT_INO => self.flush_all(crate::blocking::deadline()),
@@ -388,7 +393,7 @@ impl Filesystem {
                 offset: extent.offset,
                 data: &extent.bytes,
             };
-            let position = self.append_content(&record)?;
+            let position = self.log.append(&record)?;
             let mut namespace = self.namespace.lock();
             if let Some(content) = namespace.state_mut(file).and_then(InodeState::content_mut) {
                 content.mark_logged(extent, position);

@@ -13,6 +13,14 @@ const LONGEST_DELAY: Duration = Duration::from_millis(200);
 /// A checkpoint is due when the log is that full: only a commit empties it.
 const CHECKPOINT_FROM: f64 = 0.40;
 const BLOCK_BYTES: u64 = 4096;
+/// How often somebody who waits looks for room.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Until when a call may wait for room: it has its own deadline too.
+fn longest_wait() -> Instant {
+    let until = Instant::now() + LONGEST_WAIT;
+    crate::blocking::deadline().map_or(until, |deadline| deadline.min(until))
+}
 
 impl Filesystem {
     /// Room of the log and of the disk that it is on.
@@ -39,13 +47,17 @@ impl Filesystem {
             return Ok(());
         }
         self.commits.ask_checkpoint();
+        if !crate::blocking::may_block() {
+            // The thread that reads the kernel's requests has others to serve: deletes make room.
+            return Err(FsError::WouldBlock);
+        }
         // Where no room is made, each call in turn waits its time: none waits for ever.
-        let until = Instant::now() + LONGEST_WAIT;
+        let until = longest_wait();
         while fill > WAIT_FROM && Instant::now() < until {
             if self.log.is_read_only() {
                 return Err(FsError::ReadOnly);
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_AGAIN);
             fill = self.fill();
         }
         if fill > WAIT_FROM {
@@ -57,17 +69,28 @@ impl Filesystem {
         Ok(())
     }
 
-    /// Brings content into the log; waits for room as a writer does.
-    pub(super) fn append_content(
-        &self,
-        record: &RecordRef<'_>,
-    ) -> FsResult<crate::log::LogPosition> {
-        Ok(self.log.append(record)?)
+    /// Does what needs room in the log; while there is none, waits as a writer does and does it again.
+    /// To be called without a lock: a commit has to freeze the view and empty the log meanwhile.
+    pub(super) fn with_room<T>(&self, mut work: impl FnMut() -> FsResult<T>) -> FsResult<T> {
+        let until = longest_wait();
+        loop {
+            match work() {
+                Err(FsError::NoSpace) if !crate::blocking::may_block() => {
+                    return Err(FsError::WouldBlock);
+                }
+                Err(FsError::NoSpace) if Instant::now() < until && !self.log.is_read_only() => {
+                    self.commits.ask_checkpoint();
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                done => return done,
+            }
+        }
     }
 
+    /// How much of the room for writers is used.
     pub(super) fn fill(&self) -> f64 {
         let usage = self.log.usage();
-        usage.bytes as f64 / (usage.limit.max(1)) as f64
+        usage.bytes as f64 / (usage.ordinary_limit.max(1)) as f64
     }
 
     pub(super) fn wants_checkpoint(&self) -> bool {

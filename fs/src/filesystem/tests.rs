@@ -24,9 +24,14 @@ fn options() -> EngineOptions {
 
 impl Drive {
     fn new() -> Self {
+        Self::with_settings(crate::archive::tests::settings())
+    }
+
+    fn with_settings(settings: crate::home::Settings) -> Self {
         let store = memory();
         let computer = Computer::new(store.clone());
-        let (archive, _) = computer.create();
+        let home = &computer.home;
+        let (archive, _) = Archive::create(store.clone(), home, settings, "laptop").unwrap();
         let engine = Engine::open_on(archive, options()).unwrap();
         Drive {
             computer,
@@ -315,6 +320,39 @@ fn temporary_files_that_replace_each_other_store_the_last_one_only() {
         stored < 300 << 10,
         "{stored} bytes stored for one file of 100 KiB"
     );
+}
+
+#[test]
+fn a_close_waits_while_the_log_is_full() {
+    let mut settings = crate::archive::tests::settings();
+    settings.limits.log_mib = 8;
+    let drive = Drive::with_settings(settings);
+    let flags = OpenFlags {
+        write: true,
+        ..OpenFlags::default()
+    };
+    // Held in memory until they are closed, so that no writer sees how full the log is about to be.
+    let files: Vec<_> = (0..5)
+        .map(|n| {
+            let name = format!("f{n}").into_bytes();
+            let made = drive.fs().create(CURRENT_INO, &name, 0o644, 1, 1, flags);
+            let (attr, opened) = made.unwrap();
+            let bytes = noise(n, 3 << 20);
+            let written = drive
+                .fs()
+                .write(attr.ino, opened.handle, 0, &bytes, false)
+                .unwrap();
+            assert_eq!(written as usize, bytes.len());
+            (attr, opened, bytes)
+        })
+        .collect();
+    for (attr, opened, _) in &files {
+        drive.fs().flush(attr.ino, opened.handle).unwrap();
+        drive.fs().release(attr.ino, opened.handle);
+    }
+    for (attr, _, bytes) in &files {
+        assert!(drive.read_ino(attr.ino) == *bytes);
+    }
 }
 
 #[test]
