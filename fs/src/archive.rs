@@ -437,6 +437,11 @@ impl Archive {
         self.head.lock().commit.clone()
     }
 
+    /// Bytes that the caches hold in memory, and on disk.
+    pub fn cached_bytes(&self) -> (u64, u64) {
+        self.read.cached_bytes()
+    }
+
     /// What the store was found to honour.
     pub fn capabilities(&self) -> Option<Capabilities> {
         *self.capabilities.lock()

@@ -131,6 +131,14 @@ impl Caches {
         }
     }
 
+    /// Bytes in memory, and bytes on disk.
+    fn used_bytes(&self) -> (u64, u64) {
+        let memory = self.memory.chunks.used_bytes() + self.memory.blocks.used_bytes();
+        let disks = [&self.trees_on_disk, &self.packs_on_disk];
+        let disk = disks.into_iter().flatten().map(DiskCache::used_bytes).sum();
+        (memory as u64, disk)
+    }
+
     /// Where a chunk may be kept on disk.
     fn disk_of(&self, kind: ChunkKind) -> Option<&DiskCache> {
         match kind {
@@ -205,6 +213,10 @@ impl ReadPath {
 
     pub(crate) fn is_known_bad(&self, id: &ChunkId) -> bool {
         self.known_bad.read().contains(id)
+    }
+
+    pub(crate) fn cached_bytes(&self) -> (u64, u64) {
+        self.caches.used_bytes()
     }
 
     pub(crate) fn mark_bad(&self, id: ChunkId) {

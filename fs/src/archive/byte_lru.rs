@@ -33,6 +33,11 @@ impl<K: Hash + Eq> ByteLru<K> {
         }
     }
 
+    /// Bytes held, with what an entry costs.
+    pub fn used_bytes(&self) -> usize {
+        self.held.lock().bytes
+    }
+
     /// Looks a thing up and marks it as used.
     pub fn find(&self, key: &K) -> Option<Bytes> {
         self.held.lock().entries.get(key).cloned()

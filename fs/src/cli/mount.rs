@@ -204,11 +204,19 @@ pub(super) fn left_text(left: &Value) -> String {
     )
 }
 
+/// Whether the device that every mount needs can be opened by this user.
+fn fuse_is_open() -> bool {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).open("/dev/fuse").is_ok()
+}
+
 fn cannot_mount(folder: &Path, error: &std::io::Error) -> CommandError {
     let next = if !Path::new("/dev/fuse").exists() {
         "this machine has no /dev/fuse; load the module with: modprobe fuse"
     } else if error.kind() == std::io::ErrorKind::NotFound {
         "users other than root need fusermount3; install it with: apt-get install fuse3"
+    } else if !fuse_is_open() {
+        "/dev/fuse is not open to you; an administrator mends it with: chmod 666 /dev/fuse"
     } else if error.kind() == std::io::ErrorKind::PermissionDenied {
         "the folder must be yours, and --allow-other needs `user_allow_other` in /etc/fuse.conf"
     } else {

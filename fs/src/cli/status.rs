@@ -3,8 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::opening::shown_time;
 use super::{CommandError, Output};
 use crate::control::{self, ControlError, Request};
+use crate::format::Time;
 use crate::home::Home;
 
 /// Arguments of `status`.
@@ -61,14 +63,22 @@ fn describe(status: &Value) -> String {
                 bytes("stored_bytes")
             ),
         );
-        row("last snapshot", text(&status["last_snapshot"]));
+        row("last snapshot", last_snapshot(status));
         row(
             "log",
             format!("{} of {}", bytes("log_bytes"), bytes("log_limit_bytes")),
         );
         row(
             "memory",
-            format!("{} of file content", bytes("memory_bytes")),
+            format!("{} of file content on its way", bytes("memory_bytes")),
+        );
+        row(
+            "cache",
+            format!(
+                "{} in memory, {} on disk",
+                bytes("cache_memory_bytes"),
+                bytes("cache_disk_bytes")
+            ),
         );
         for (name, key) in [("trouble", "trouble"), ("read-only", "read_only")] {
             if !status[key].is_null() {
@@ -83,6 +93,24 @@ fn describe(status: &Value) -> String {
         table.add_row(["backup".to_owned(), text(&status["backup_overdue"])]);
     }
     table.to_string()
+}
+
+/// The newest snapshot of this device and those that are on their way.
+fn last_snapshot(status: &Value) -> String {
+    let mut told = text(&status["last_snapshot"]);
+    if let Some(seconds) = status["last_snapshot_time"].as_i64() {
+        told.push_str(&format!(", {}", shown_time(Time { seconds, nanos: 0 })));
+    }
+    let pending: Vec<String> = status["pending_snapshots"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(text)
+        .collect();
+    if !pending.is_empty() {
+        told.push_str(&format!("; being stored: {}", pending.join(", ")));
+    }
+    told
 }
 
 fn text(value: &Value) -> String {

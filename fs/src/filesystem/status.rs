@@ -45,6 +45,7 @@ impl Filesystem {
         let (committing, trouble) = self.commits.progress();
         let trouble = packer.trouble().map(|error| error.to_string()).or(trouble);
         let last = self.last_snapshot();
+        let (cache_memory_bytes, cache_disk_bytes) = self.archive.cached_bytes();
         Status {
             device: self.archive.device_record().name,
             store: self.archive.object_store().location(),
@@ -61,6 +62,8 @@ impl Filesystem {
             log_bytes: usage.bytes,
             log_limit_bytes: usage.limit,
             memory_bytes: self.write.memory_bytes(),
+            cache_memory_bytes,
+            cache_disk_bytes,
             open_files: self.handles.lock().len() as u64,
             known_inodes,
         }

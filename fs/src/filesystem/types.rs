@@ -294,6 +294,10 @@ pub struct Status {
     pub log_limit_bytes: u64,
     /// Bytes written to files and neither in the log nor in the store.
     pub memory_bytes: u64,
+    /// Bytes of chunks and pack blocks cached in memory.
+    pub cache_memory_bytes: u64,
+    /// Bytes of trees and pack blocks cached on disk.
+    pub cache_disk_bytes: u64,
     /// Open files.
     pub open_files: u64,
     /// Inodes that the kernel knows.
