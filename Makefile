@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/release/holdfast
 # Where a tool installed by cargo is kept.
 TOOLS ?= $(CARGO_TARGET_DIR)/tools
 
-.PHONY: demo demo-down test check setup setup-test build
+.PHONY: demo demo-down test check bench setup setup-test build
 
 setup:
 	@tests/scripts/setup.sh base
@@ -35,3 +35,9 @@ check: setup-test
 	@test -x $(TOOLS)/bin/cargo-deny || cargo install --locked --root $(TOOLS) cargo-deny
 	$(TOOLS)/bin/cargo-deny check bans licenses sources
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# make bench [FOLDER=...] [RUNS=3] [MORE="--json FILE"]: against every peer on PATH, and the mount.
+RUNS ?= 3
+bench: build
+	cargo build --release --locked -p holdfast-bench
+	"$(CARGO_TARGET_DIR)/release/holdfast-bench" --runs $(RUNS) $(if $(FOLDER),--folder "$(FOLDER)") $(MORE)

@@ -25,6 +25,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("holdfast-backend", &["holdfast-crypto"]),
     ("holdfast-crypto", &[]),
+    // It runs the binary as anybody would.
+    ("holdfast-bench", &[]),
 ];
 
 /// `fs -> backend, crypto`; `backend -> crypto`; crypto names none of them.

@@ -1,0 +1,137 @@
+//! The temporary folder, and what must not be left behind in it: mounts and their daemons.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// A temporary folder, removed with everything in it.
+pub struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// Makes one in `place`.
+    pub fn new(place: &Path) -> anyhow::Result<Scratch> {
+        let folder = tempfile::Builder::new()
+            .prefix("holdfast-bench-")
+            .tempdir_in(place)
+            .with_context(|| format!("no folder can be made in {}", place.display()))?;
+        Ok(Scratch { folder })
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes an empty folder; what was there is gone.
+    pub fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path(name);
+        self.remove(name)?;
+        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    /// Removes a folder if it is there.
+    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.path(name);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| path.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the disk has what was written, so that nobody pays for what ran before.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        rustix::fs::syncfs(std::fs::File::open(self.folder.path())?)?;
+        Ok(())
+    }
+}
+
+/// A mounted folder with the daemon behind it; both are gone when this is dropped.
+pub struct Mounted {
+    /// Where it is mounted.
+    pub folder: PathBuf,
+    /// The daemon.
+    pub daemon: Pid,
+}
+
+impl Mounted {
+    /// Largest resident set of the daemon since `forget_peak`, in bytes (`VmHWM` of proc_pid_status(5)).
+    pub fn peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.daemon.as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
+    /// From now on `peak_bytes` counts anew (proc_pid_clear_refs(5)).
+    pub fn forget_peak(&self) -> anyhow::Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.daemon.as_raw_nonzero());
+        std::fs::write(&path, "5").context(path)
+    }
+
+    /// Whether the daemon lives.
+    pub fn is_running(&self) -> bool {
+        is_running(self.daemon)
+    }
+
+    /// User and system time of the daemon so far (fields 14 and 15 of proc_pid_stat(5)).
+    pub fn cpu_seconds(&self) -> f64 {
+        let path = format!("/proc/{}/stat", self.daemon.as_raw_nonzero());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = after_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<f64>().ok());
+        // SAFETY: it only reads a constant of the system.
+        ticks.sum::<f64>() / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64
+    }
+
+    /// Waits for the daemon's end.
+    fn wait_for_end(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.is_running() {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        take_away(&self.folder);
+        if !self.wait_for_end(Duration::from_secs(2)) {
+            let _ = kill_process(self.daemon, Signal::KILL);
+            self.wait_for_end(Duration::from_secs(10));
+        }
+    }
+}
+
+/// Detaches whatever is mounted there.
+pub fn take_away(folder: &Path) {
+    if unmount(folder, UnmountFlags::DETACH).is_err() {
+        // Not root: the setuid helper. It also fails, silently, where nothing is mounted.
+        let _ = Command::new("fusermount3").arg("-uzq").arg(folder).status();
+    }
+}
+
+fn is_running(process: Pid) -> bool {
+    // A child of ours is reaped here.
+    let _ = rustix::process::waitpid(Some(process), rustix::process::WaitOptions::NOHANG);
+    test_kill_process(process).is_ok()
+}
