@@ -211,7 +211,9 @@ impl Work<'_> {
                 node = self.old.node_after::<T>(level, last)?;
             }
         }
-        Ok(above.into_changes(self.dropped))
+        let is_root = self.old.root.is_some_and(|root| root.level == level);
+        let below = if is_root { Below::Root } else { Below::Parent };
+        Ok(above.into_changes(below, self.dropped))
     }
 }
 
@@ -242,9 +244,20 @@ struct Above {
     new: Vec<TreeChild>,
 }
 
+/// What the old nodes of a level stand below.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    /// Nodes that name them.
+    Parent,
+    /// Nothing: the one old node is the root.
+    Root,
+}
+
 impl Above {
-    /// A node that was written as it had been is no change.
-    fn into_changes(self, dropped: &mut dyn FnMut(&ChunkId)) -> Changes<TreeChild> {
+    /// A node that was written as it had been is no change. But no old node names the root: when
+    /// others stand beside it now, whoever is made above them has to name it too.
+    fn into_changes(self, below: Below, dropped: &mut dyn FnMut(&ChunkId)) -> Changes<TreeChild> {
+        let names_all = below == Below::Root && self.new != self.gone;
         let mut changes: Changes<TreeChild> = self
             .new
             .into_iter()
@@ -254,7 +267,9 @@ impl Above {
             let key = (old.last, Vec::new());
             match changes.get(&key) {
                 Some(Some(new)) if *new == old => {
-                    changes.remove(&key);
+                    if !names_all {
+                        changes.remove(&key);
+                    }
                     continue;
                 }
                 Some(_) => {}

@@ -300,3 +300,32 @@ fn a_link_table_is_keyed_by_file_number() {
         None
     );
 }
+
+/// A root that ends at a boundary stays as it is when something is added behind it: it must not be
+/// forgotten for that.
+#[test]
+fn what_is_added_behind_a_root_that_ends_leaves_it_in_the_tree() {
+    let below: [&[u64]; 4] = [
+        &[1 << 7],
+        &[5, 1 << 7],
+        &[1 << 7, 1 << 14],
+        &[1 << 7, 1 << 14, 1 << 21],
+    ];
+    for before in below {
+        let chunks = MemoryChunks::new();
+        let row = |hash: &u64| {
+            let name = named(*hash);
+            ((*hash, name.clone()), Some(entry(&name, *hash)))
+        };
+        let tree = put(&chunks, None, before.iter().map(row).collect());
+        let behind = before.last().unwrap() + 1;
+        for more in [vec![behind], vec![behind, behind + 1]] {
+            let tree = put(&chunks, tree, more.iter().map(row).collect());
+            let expected: Vec<u64> = before.iter().chain(&more).copied().collect();
+            let found: Vec<u64> = all(&chunks, tree).iter().map(|(hash, _)| *hash).collect();
+            assert_eq!(found, expected);
+            // The same as if all of it had come at once.
+            assert_eq!(tree, put(&chunks, None, expected.iter().map(row).collect()));
+        }
+    }
+}
