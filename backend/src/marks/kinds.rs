@@ -248,7 +248,9 @@ pub struct Moved {
     pub time: i64,
     /// The refs whose chunks were all copied.
     pub seen: BTreeSet<ObjectName>,
-    /// Old pack or index object -> what replaces it; never nothing.
+    /// Old pack or index object -> what replaces it; never nothing. Key objects that the new packs
+    /// need are named with them: who needs a pack needs all its keys, so that whoever finds a chunk
+    /// in a pack that stands finds its key too.
     pub moves: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
 }
 
@@ -259,17 +261,27 @@ fn refs(argument: &str) -> Option<ObjectName> {
         .filter(|name| matches!(name, ObjectName::Refs { .. }))
 }
 
-fn pack_or_index(argument: &str) -> Option<ObjectName> {
+fn old_name(argument: &str) -> Option<ObjectName> {
     argument
         .parse()
         .ok()
         .filter(|name| matches!(name, ObjectName::Pack(_) | ObjectName::Index(_)))
 }
 
+fn new_name(argument: &str) -> Option<ObjectName> {
+    let is_data = |name: &ObjectName| {
+        matches!(
+            name,
+            ObjectName::Pack(_) | ObjectName::Index(_) | ObjectName::Key(_)
+        )
+    };
+    argument.parse().ok().filter(is_data)
+}
+
 fn one_move(argument: &str) -> Option<(ObjectName, BTreeSet<ObjectName>)> {
-    let mut names = argument.split(' ').map(pack_or_index);
-    let old = names.next()??;
-    let new: BTreeSet<_> = names.collect::<Option<_>>()?;
+    let mut names = argument.split(' ');
+    let old = old_name(names.next()?)?;
+    let new: BTreeSet<_> = names.map(new_name).collect::<Option<_>>()?;
     (!new.is_empty()).then_some((old, new))
 }
 

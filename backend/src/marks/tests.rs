@@ -64,17 +64,22 @@ fn marks_are_these_lines() {
         }]),
         moves: BTreeMap::from([(
             pack(0xaa),
-            BTreeSet::from([pack(0xbb), ObjectName::Index(Digest([0xcc; 32]))]),
+            BTreeSet::from([
+                pack(0xbb),
+                ObjectName::Index(Digest([0xcc; 32])),
+                ObjectName::Key(Digest([0xdd; 32])),
+            ]),
         )]),
     };
     assert_eq!(
         moved.encode(),
         format!(
             "holdfast moved 1\ndevice 1111111111111111\nnumber 0000000001\ntime -5\n\
-             seen refs/1111111111111111/0000000007-{}\nmove packs/{} index/{} packs/{}\n",
+             seen refs/1111111111111111/0000000007-{}\nmove packs/{} index/{} keys/{} packs/{}\n",
             sha("7"),
             sha("a"),
             sha("c"),
+            sha("d"),
             sha("b")
         )
     );
@@ -264,6 +269,10 @@ fn any_data() -> impl Strategy<Value = ObjectName> {
     ]
 }
 
+fn any_new() -> impl Strategy<Value = ObjectName> {
+    prop_oneof![any_data(), any_digest().prop_map(ObjectName::Key)]
+}
+
 prop_compose! {
     fn any_pins()(device: [u8; 8], n in 0..=crate::layout::MAX_NUMBER, time: i64,
                   keep in prop::collection::btree_set(any_commit(), 0..5), release in prop::collection::btree_set(any_commit(), 0..5)) -> Pins {
@@ -275,7 +284,7 @@ prop_compose! {
     fn any_moved()(device: [u8; 8], n in 0..=crate::layout::MAX_NUMBER, time: i64,
                    seen in prop::collection::btree_set(any_commit().prop_map(|commit| ObjectName::Refs {
                        device: commit.device, sequence: commit.sequence, digest: commit.digest }), 0..4),
-                   moves in prop::collection::btree_map(any_data(), prop::collection::btree_set(any_data(), 1..4), 0..4)) -> Moved {
+                   moves in prop::collection::btree_map(any_data(), prop::collection::btree_set(any_new(), 1..4), 0..4)) -> Moved {
         Moved { device: DeviceId(device), n, time, seen, moves }
     }
 }
