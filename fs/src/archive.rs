@@ -23,6 +23,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use holdfast_backend::layout::{Folder, ObjectName};
 use holdfast_backend::marks::{CommitName, MarksError};
+use holdfast_backend::object::Object;
 use holdfast_backend::store::{Capabilities, ObjectStore, StoreError};
 use holdfast_crypto::{ChunkId, ChunkKind, DeviceId, Digest, RecoveryCode, UserKey};
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +41,7 @@ use crate::packer::{
 use crate::read_path::{MemoryCaches, PendingChunks, ReadPath};
 use crate::refs_memo::RefsMemo;
 
+pub(crate) mod bad_copies;
 pub(crate) mod byte_lru;
 pub(crate) mod flights;
 mod keyrings;
@@ -407,6 +409,15 @@ impl Archive {
         Ok(self.places.locate(id)?)
     }
 
+    /// A key object that a cache of this computer has.
+    pub(crate) fn key_object_here(&self, key: &Digest) -> Option<Object> {
+        let slots = std::fs::read_dir(self.home.cache_dir()).ok()?;
+        let paths = slots.flatten().map(|slot| slot.path().join("keys"));
+        paths
+            .filter_map(|keys| std::fs::read(keys.join(key.to_string())).ok())
+            .find_map(|bytes| Object::from_stored(ObjectName::Key(*key), bytes.into()).ok())
+    }
+
     /// A copy's ciphertext, checked to open.
     pub fn load_stored(&self, id: &ChunkId, place: &Location) -> Result<Bytes, LoadError> {
         self.read.load_stored(id, place)
@@ -425,11 +436,6 @@ impl Archive {
     /// Begins to fetch chunks that will be wanted soon.
     pub fn prefetch(&self, wanted: &[(ChunkKind, ChunkId)]) {
         self.read.prefetch(wanted);
-    }
-
-    /// From now on this chunk does not count as known: it is missing or damaged.
-    pub fn mark_bad(&self, id: ChunkId) {
-        self.read.mark_bad(id);
     }
 
     /// This device's newest commit.
@@ -470,7 +476,6 @@ impl Archive {
             self.read
                 .keep_stored(kind, &id, raw_length, &session.digest, stored.as_bytes());
         }
-        self.read.mark_good(&id);
         Ok(())
     }
 
@@ -493,7 +498,6 @@ impl Archive {
         let added = self
             .packer
             .add_unless_refused(kind, id, raw_length, session.digest, &stored);
-        self.read.mark_good(&id);
         added.map_err(SinkError::other)
     }
 

@@ -43,6 +43,7 @@ mod tests;
 mod walk;
 
 pub use exclude::{ExcludeError, patterns_of};
+pub(crate) use read::{is_sparse, read_full, runs};
 
 /// Files that wait for a worker. Each keeps its folder's descriptor open.
 const JOBS: usize = 128;

@@ -1,37 +1,43 @@
 //! Checking with the key: every reference of every kept snapshot, and on demand every chunk.
 //!
-//! 1. The packs and session keys that the store lists, against the index.
-//! 2. With `read_data`: every chunk of every pack is loaded, opened and its id computed again, some
-//!    packs at a time. What is kept of it are the copies that are bad.
-//! 3. The trees of all snapshots: every tree and list chunk is loaded, and for every data chunk there
-//!    must be a copy that is not bad. A folder that was found clean is not entered again for the next
-//!    snapshot; one that is not is, so that every path that uses something damaged is named.
+//! 1. What kept commits need, by their refs, against what the store lists; the packs that the index
+//!    knows against their sizes.
+//! 2. With [`Depth::ReadData`]: every pack is read, past all caches, every chunk opened and its id
+//!    computed again; every index and key object is read. What is bad is written down for later
+//!    ([`crate::archive::bad_copies`]).
+//! 3. The trees of all snapshots and of all other kept commits: every tree and list chunk is loaded,
+//!    and for every chunk there must be a copy in the store that is not bad. A folder that was found
+//!    clean is not entered again for the next snapshot; one that is not is, so that every path that
+//!    uses something damaged is named.
 //!
-//! Nothing is changed.
+//! Objects that others have replaced (compact, heal) count neither as there nor as missing. Nothing in
+//! the store is changed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use holdfast_backend::layout::{Folder, ObjectName};
+use holdfast_backend::layout::ObjectName;
+use holdfast_backend::marks::CommitName;
+use holdfast_backend::store::StoreErrorKind;
 use holdfast_crypto::{ChunkId, ChunkKind, Digest};
-use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::archive::{Archive, ArchiveError, Location};
+use crate::archive::{Archive, ArchiveError};
 use crate::chunks::LoadError;
 use crate::format::{Body, FileKind, Inode, ListRef, Piece, Target};
-use crate::packer::{PackedChunk, PackedChunks};
-use crate::snapshots::Snapshot;
 use crate::walk::{self, SnapshotTree};
 
+pub(crate) mod copies;
+mod read;
+pub(crate) mod stock;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+
+use copies::Copies;
+use stock::Stock;
 
 /// So many paths are named; the rest is counted.
 const NAMED_AT_MOST: usize = 10_000;
-/// The index tells where the chunks of so many packs are in one go.
-const PACKS_AT_ONCE: usize = 64;
 
 /// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,7 +48,7 @@ pub struct CheckReport {
     pub packs: u64,
     /// Chunks that were read and computed again.
     pub chunks_read: u64,
-    /// Bytes of them.
+    /// Bytes of their packs.
     pub bytes_read: u64,
     /// Files that were looked at; what did not change between snapshots counts once.
     pub files: u64,
@@ -54,6 +60,8 @@ pub struct CheckReport {
     pub damaged_paths: u64,
     /// The first of them.
     pub damage: Vec<Damage>,
+    /// Why it is not known what the commits need, if so.
+    pub unjudged: Option<String>,
 }
 
 /// Something that cannot be restored whole.
@@ -70,28 +78,37 @@ pub struct Damage {
 impl CheckReport {
     /// Whether everything can be restored.
     pub fn is_clean(&self) -> bool {
-        self.bad_objects.is_empty() && self.bad_snapshots.is_empty() && self.damaged_paths == 0
+        self.bad_objects.is_empty()
+            && self.bad_snapshots.is_empty()
+            && self.damaged_paths == 0
+            && self.unjudged.is_none()
     }
 }
 
-/// A chunk that no copy gives, and what it is a chunk of.
-pub type Lost = BTreeSet<(ChunkId, u8)>;
+/// Chunks that no copy gives, and what they are chunks of.
+pub type Lost = BTreeSet<(ChunkId, ChunkKind)>;
 
 /// What a check found, and what is needed to mend it.
-#[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// For a person and for a program.
     pub report: CheckReport,
-    /// The chunks that snapshots need and no copy gives.
+    /// The chunks that kept commits need and no copy gives.
     pub lost: Lost,
-    /// Packs that are missing or have bad chunks.
+    /// Packs that are needed and missing, or have bad bytes.
     pub bad_packs: BTreeSet<Digest>,
+    /// Index objects that are needed and missing, or cannot be read.
+    pub bad_indexes: BTreeSet<Digest>,
+    /// Key objects that are needed and missing, or damaged.
+    pub bad_keys: BTreeSet<Digest>,
+    pub(crate) bad_commits: BTreeSet<CommitName>,
+    pub(crate) stock: Stock,
+    pub(crate) copies: Arc<Copies>,
 }
 
 /// Whether every chunk is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// References only.
+    /// References only, and what was found bad before.
     References,
     /// Every chunk of every pack too.
     ReadData,
@@ -103,47 +120,196 @@ pub fn check(
     depth: Depth,
     progress: &(dyn Fn(u64, u64) + Sync),
 ) -> Result<Checked, ArchiveError> {
-    let listed = archive.ask(archive.store.list(Folder::Packs))?;
-    let listed: HashMap<Digest, u64> = listed
-        .into_iter()
-        .map(|listed| (listed.name.digest(), listed.size))
-        .collect();
-    let keys = archive.ask(archive.store.list(Folder::Keys))?;
-    let keys = keys
-        .into_iter()
-        .map(|listed| listed.name.digest())
-        .collect();
-    let mut work = Work {
+    check_again(archive, depth, &BTreeSet::new(), progress)
+}
+
+/// The same; these key and index objects are known to be damaged.
+pub(crate) fn check_again(
+    archive: &Arc<Archive>,
+    depth: Depth,
+    damaged: &BTreeSet<ObjectName>,
+    progress: &(dyn Fn(u64, u64) + Sync),
+) -> Result<Checked, ArchiveError> {
+    // Packs before the listing, index objects behind it: what another device stores meanwhile is
+    // neither missing nor unreadable.
+    let packs = archive.packs();
+    let stock = Stock::take(archive)?;
+    archive.sync_index()?;
+    archive.places.bad.reload();
+    let mut found = Found {
         archive,
-        keys,
-        bad: BTreeMap::new(),
-        clean: HashSet::new(),
-        checked: Checked::default(),
+        stock,
+        damaged: damaged.clone(),
+        report: CheckReport {
+            packs: packs.len() as u64,
+            ..CheckReport::default()
+        },
+        unusable_packs: BTreeSet::new(),
     };
-    work.compare_packs(&listed);
+    found.compare_packs(&packs);
     if depth == Depth::ReadData {
-        work.read_packs(progress)?;
+        found.read(&packs, progress)?;
     }
-    for snapshot in archive.snapshots()? {
-        work.snapshot(&snapshot);
-    }
+    let mut work = found.finish(&packs);
+    work.snapshots()?;
     Ok(work.checked)
+}
+
+/// What is known of objects, before the trees are gone through.
+struct Found<'a> {
+    archive: &'a Arc<Archive>,
+    stock: Stock,
+    damaged: BTreeSet<ObjectName>,
+    report: CheckReport,
+    unusable_packs: BTreeSet<Digest>,
+}
+
+impl<'a> Found<'a> {
+    fn compare_packs(&mut self, packs: &[Digest]) {
+        for pack in packs {
+            let name = ObjectName::Pack(*pack);
+            let is_whole = self.stock.size(&name) == self.archive.places.size_of(pack);
+            if !is_whole || self.stock.is_replaced(&name) {
+                self.unusable_packs.insert(*pack);
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        packs: &[Digest],
+        progress: &(dyn Fn(u64, u64) + Sync),
+    ) -> Result<(), ArchiveError> {
+        let usable = |pack: &&Digest| !self.unusable_packs.contains(pack);
+        let usable: Vec<Digest> = packs.iter().filter(usable).copied().collect();
+        let read = read::packs(self.archive, &usable, progress)?;
+        self.report.chunks_read = read.chunks;
+        self.report.bytes_read = read.bytes;
+        let known = &self.archive.places.bad;
+        let mut bad = read.bad;
+        let unread = known.all();
+        bad.extend(
+            unread
+                .into_iter()
+                .filter(|(_, pack)| self.unusable_packs.contains(pack)),
+        );
+        known.replace(bad, &read.damaged);
+        let needed = self.stock.needed();
+        let small = |name: &&ObjectName| matches!(name, ObjectName::Index(_) | ObjectName::Key(_));
+        for name in needed
+            .iter()
+            .filter(small)
+            .filter(|name| self.stock.has(name))
+        {
+            match self.archive.ask(self.archive.store.get(name)) {
+                Ok(_) => {}
+                Err(ArchiveError::Store(error))
+                    if error.is_not_found() || error.kind() == StoreErrorKind::Damaged =>
+                {
+                    self.damaged.insert(*name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts together which objects are bad.
+    fn finish(mut self, packs: &[Digest]) -> Work<'a> {
+        let (archive, stock) = (self.archive, &self.stock);
+        let with_bad_copies = archive.places.bad.packs();
+        let mut bad_packs: BTreeSet<Digest> = packs
+            .iter()
+            .filter(|pack| {
+                let name = ObjectName::Pack(**pack);
+                // One that is gone and that nobody needs was deleted by gc.
+                let is_missing = self.unusable_packs.contains(*pack) && stock.is_needed(&name);
+                let is_bad = with_bad_copies.contains(*pack) && stock.has(&name);
+                (is_missing || is_bad) && !stock.is_replaced(&name)
+            })
+            .copied()
+            .collect();
+        let needed = stock.needed();
+        let is_gone = |name: &&ObjectName| !stock.has(name);
+        let of_packs = needed
+            .iter()
+            .filter(|name| matches!(name, ObjectName::Pack(_)));
+        bad_packs.extend(of_packs.filter(is_gone).map(ObjectName::digest));
+        let bad_indexes: BTreeSet<Digest> = needed
+            .iter()
+            .filter(|name| matches!(name, ObjectName::Index(_)))
+            .filter(|name| {
+                is_gone(name)
+                    || self.damaged.contains(name)
+                    || !archive.places.has_object(&name.digest())
+            })
+            .map(ObjectName::digest)
+            .collect();
+        // Of keys only those count that a pack uses which is not replaced: refs name others too.
+        let mut bad_keys = BTreeSet::new();
+        for pack in packs {
+            let name = ObjectName::Pack(*pack);
+            if !stock.is_needed(&name) || stock.is_replaced(&name) {
+                continue;
+            }
+            for key in archive
+                .places
+                .pack(pack)
+                .iter()
+                .flat_map(|facts| &*facts.keys)
+            {
+                let name = ObjectName::Key(*key);
+                if !stock.has(&name) || self.damaged.contains(&name) {
+                    bad_keys.insert(*key);
+                    bad_packs.insert(*pack);
+                }
+            }
+        }
+        let report = &mut self.report;
+        let objects = bad_indexes.iter().copied().map(ObjectName::Index);
+        let objects = objects.chain(bad_keys.iter().copied().map(ObjectName::Key));
+        let objects = objects.chain(stock.unreadable);
+        report
+            .bad_objects
+            .extend(objects.map(|name| name.to_string()));
+        // A pack whose key is lost is whole.
+        let is_itself_bad = |pack: &&Digest| {
+            self.unusable_packs.contains(*pack)
+                || with_bad_copies.contains(*pack)
+                || !stock.has(&ObjectName::Pack(**pack))
+        };
+        let packs = bad_packs.iter().filter(is_itself_bad);
+        report
+            .bad_objects
+            .extend(packs.map(|pack| ObjectName::Pack(*pack).to_string()));
+        report.unjudged = stock.unjudged.clone();
+        let copies = Arc::new(Copies {
+            archive: Arc::clone(archive),
+            unusable_packs: self.unusable_packs,
+            bad_keys: bad_keys.clone(),
+        });
+        Work {
+            archive,
+            clean: HashSet::new(),
+            checked: Checked {
+                report: self.report,
+                lost: Lost::new(),
+                bad_packs,
+                bad_indexes,
+                bad_keys,
+                bad_commits: BTreeSet::new(),
+                stock: self.stock,
+                copies,
+            },
+        }
+    }
 }
 
 struct Work<'a> {
     archive: &'a Arc<Archive>,
-    /// The session keys that are there.
-    keys: HashSet<Digest>,
-    /// Bad copies: pack and offset; a missing pack has none.
-    bad: BTreeMap<Digest, BadPack>,
     /// Trees with everything below them, and the link table if they need one.
     clean: HashSet<(ChunkId, Option<ChunkId>)>,
     checked: Checked,
-}
-
-enum BadPack {
-    Missing,
-    Chunks(BTreeSet<u32>),
 }
 
 /// What is below a folder.
@@ -153,115 +319,46 @@ struct Below {
 }
 
 impl Work<'_> {
-    fn compare_packs(&mut self, listed: &HashMap<Digest, u64>) {
-        let packs = self.archive.packs();
-        self.checked.report.packs = packs.len() as u64;
-        for pack in packs {
-            if listed.get(&pack).copied() != self.size(&pack) {
-                self.bad_pack(pack, BadPack::Missing);
-            }
+    fn snapshots(&mut self) -> Result<(), ArchiveError> {
+        let snapshots = self.archive.snapshots()?;
+        let mut seen = BTreeSet::new();
+        for snapshot in snapshots {
+            self.checked.report.snapshots += 1;
+            seen.insert(snapshot.name);
+            let name = format!("{}/{}", snapshot.device, snapshot.folder);
+            self.commit(snapshot.name, &name);
         }
-    }
-
-    fn size(&self, pack: &Digest) -> Option<u64> {
-        self.archive.places.size_of(pack)
-    }
-
-    fn bad_pack(&mut self, pack: Digest, bad: BadPack) {
-        self.checked
-            .report
-            .bad_objects
-            .insert(ObjectName::Pack(pack).to_string());
-        self.checked.bad_packs.insert(pack);
-        self.bad.insert(pack, bad);
-    }
-
-    /// Reads every chunk. The index is asked for some packs at a time, of which each worker takes the next.
-    fn read_packs(&mut self, progress: &(dyn Fn(u64, u64) + Sync)) -> Result<(), ArchiveError> {
-        let packs: Vec<Digest> = self
-            .archive
-            .packs()
-            .into_iter()
-            .filter(|pack| !self.bad.contains_key(pack))
-            .collect();
-        let total: u64 = packs.iter().filter_map(|pack| self.size(pack)).sum();
-        for group in packs.chunks(PACKS_AT_ONCE) {
-            let chunks = self.archive.places.chunks_of(group)?;
-            for (pack, bad) in self.read_group(&chunks, &|bytes| progress(bytes, total)) {
-                self.bad_pack(pack, BadPack::Chunks(bad));
-            }
-            for pack in &chunks {
-                self.checked.report.chunks_read += pack.chunks.len() as u64;
-                self.checked.report.bytes_read += pack.size;
-            }
+        // Commits between snapshots; and snapshots of a device whose newest commit cannot be read.
+        let judged = self.checked.stock.judged.as_ref();
+        let kept = judged.map(|(_, judgement)| judgement.kept.clone());
+        for commit in kept.unwrap_or_default().difference(&seen) {
+            let devices = self.archive.devices();
+            let Some(device) = devices.iter().find(|device| device.id == commit.device) else {
+                continue;
+            };
+            let name = format!("{}/commit {}", device.name, commit.sequence);
+            self.commit(*commit, &name);
         }
         Ok(())
     }
 
-    fn read_group(
-        &self,
-        packs: &[PackedChunks],
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> BTreeMap<Digest, BTreeSet<u32>> {
-        let (next, found) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let bad = self.read_pack(pack);
-                        if !bad.is_empty() {
-                            found.lock().insert(pack.pack, bad);
-                        }
-                        progress(pack.size);
-                    }
-                });
-            }
-        });
-        found.into_inner()
-    }
-
-    /// The offsets of the chunks that do not open.
-    fn read_pack(&self, pack: &PackedChunks) -> BTreeSet<u32> {
-        let mut chunks: Vec<_> = pack.chunks.iter().collect();
-        chunks.sort_by_key(|chunk| chunk.offset);
-        let is_bad = |chunk: &&&PackedChunk| {
-            let place = Location {
-                pack: pack.pack,
-                offset: chunk.offset,
-                stored: chunk.stored_length,
-                raw: chunk.raw_length,
-                key: chunk.key,
-                kind: chunk.kind,
-            };
-            self.archive.load_stored(&chunk.id, &place).is_err()
-        };
-        chunks
-            .iter()
-            .filter(is_bad)
-            .map(|chunk| chunk.offset)
-            .collect()
-    }
-
-    fn snapshot(&mut self, snapshot: &Snapshot) {
-        self.checked.report.snapshots += 1;
-        let name = format!("{}/{}", snapshot.device, snapshot.folder);
-        match self.archive.load_commit(&snapshot.name) {
-            Ok(commit) => {
-                let tree = SnapshotTree::new(Arc::clone(self.archive) as _, commit);
+    fn commit(&mut self, commit: CommitName, name: &str) {
+        match self.archive.load_commit(&commit) {
+            Ok(found) => {
+                let tree = SnapshotTree::new(Arc::clone(&self.checked.copies) as _, found);
                 let root = tree.root().clone();
-                self.folder(&tree, &name, &root, &mut Vec::new());
+                self.folder(&tree, name, &root, &mut Vec::new());
             }
             Err(error) => {
-                let why = error.to_string();
-                self.checked
-                    .report
+                self.checked.bad_commits.insert(commit);
+                let report = &mut self.checked.report;
+                report
                     .bad_objects
-                    .insert(snapshot.name.to_string());
-                self.checked.report.bad_snapshots.push(Damage {
-                    snapshot: name,
+                    .insert(ObjectName::from(commit).to_string());
+                report.bad_snapshots.push(Damage {
+                    snapshot: name.to_owned(),
                     path: "/".to_owned(),
-                    why,
+                    why: error.to_string(),
                 });
             }
         }
@@ -371,10 +468,10 @@ impl Work<'_> {
                 Ok((offset, piece)) => {
                     end = offset + piece.length();
                     if let Piece::Chunk { id, length } = piece
-                        && !self.has_copy(&id, length)
+                        && !self.checked.copies.has_piece(&id, length)
                     {
                         lost += 1;
-                        self.checked.lost.insert((id, ChunkKind::Data.to_u8()));
+                        self.checked.lost.insert((id, ChunkKind::Data));
                     }
                 }
                 Err(error) => {
@@ -389,26 +486,9 @@ impl Work<'_> {
         (lost > 0).then(|| format!("{lost} of its chunks are missing or damaged"))
     }
 
-    fn has_copy(&self, id: &ChunkId, length: u32) -> bool {
-        let is_good = |place: &Location| {
-            place.kind == ChunkKind::Data
-                && place.raw == length
-                && self.keys.contains(&place.key)
-                && match self.bad.get(&place.pack) {
-                    None => true,
-                    Some(BadPack::Missing) => false,
-                    Some(BadPack::Chunks(offsets)) => !offsets.contains(&place.offset),
-                }
-        };
-        // An index that does not answer has no copies; the report then names everything.
-        self.archive
-            .locate(id)
-            .is_ok_and(|places| places.iter().any(is_good))
-    }
-
     fn lose(&mut self, error: &LoadError) {
         if let LoadError::Missing { kind, id } | LoadError::Damaged { kind, id, .. } = error {
-            self.checked.lost.insert((*id, kind.to_u8()));
+            self.checked.lost.insert((*id, *kind));
         }
         if let LoadError::Damaged {
             object: Some(object),

@@ -29,6 +29,7 @@ mod find;
 mod flush;
 mod forget;
 mod gc;
+mod heal;
 mod init;
 mod listing;
 mod ls;
@@ -102,6 +103,9 @@ pub enum Command {
     Check(check::Check),
     /// Check every object in the store against its name; needs no key
     Scrub(scrub::Scrub),
+    /// Store again what is missing or damaged and can still be had: from the log, the caches, other packs,
+    /// or a folder given with --from
+    Heal(heal::Heal),
     /// Give up snapshots; their data stays until gc deletes it
     Forget(forget::Forget),
     /// Delete what no kept snapshot needs, a grace period after saying so; needs no key
@@ -184,6 +188,7 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
         Command::Schedule(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
         Command::Scrub(command) => command.run(&context),
+        Command::Heal(command) => command.run(&context),
         Command::Forget(command) => command.run(&context),
         Command::Gc(command) => command.run(&context),
         Command::Undelete(command) => command.run(&context),

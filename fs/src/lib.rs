@@ -22,6 +22,7 @@ pub mod engine;
 pub mod filesystem;
 pub mod format;
 pub mod fuse;
+pub mod heal;
 pub mod home;
 pub mod index;
 pub mod keychain;

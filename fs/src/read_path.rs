@@ -68,7 +68,6 @@ pub(crate) struct ReadPath {
     prefetched: Flights<(ChunkKind, ChunkId), Bytes>,
     block_flights: Flights<(Digest, u64), Result<Bytes, ReadError>>,
     spans: Arc<Semaphore>,
-    known_bad: RwLock<BTreeSet<ChunkId>>,
 }
 
 /// What was read before, in memory: decrypted chunks, and encrypted blocks of packs.
@@ -203,7 +202,6 @@ impl ReadPath {
             prefetched: Flights::new(),
             block_flights: Flights::new(),
             spans: Arc::new(Semaphore::new(SPANS_MIB)),
-            known_bad: RwLock::default(),
         }
     }
 
@@ -211,20 +209,8 @@ impl ReadPath {
         *self.pending.write() = Some(pending);
     }
 
-    pub(crate) fn is_known_bad(&self, id: &ChunkId) -> bool {
-        self.known_bad.read().contains(id)
-    }
-
     pub(crate) fn cached_bytes(&self) -> (u64, u64) {
         self.caches.used_bytes()
-    }
-
-    pub(crate) fn mark_bad(&self, id: ChunkId) {
-        self.known_bad.write().insert(id);
-    }
-
-    pub(crate) fn mark_good(&self, id: &ChunkId) {
-        self.known_bad.write().remove(id);
     }
 
     /// Keeps a chunk that was just made: it will be wanted again soon.
@@ -327,7 +313,8 @@ impl ReadPath {
                 ReadError::Damaged => self.damaged(kind, id, &place),
                 ReadError::Store(error) => match error.kind() {
                     StoreErrorKind::NotFound => {
-                        tracing::error!(chunk = ?id, pack = %place.pack, "a pack is missing");
+                        tracing::error!(chunk = ?id, pack = %place.pack, "a pack or its key is missing");
+                        self.places.bad.add(id, &place.pack);
                         last
                     }
                     StoreErrorKind::Damaged => self.damaged(kind, id, &place),
@@ -340,13 +327,13 @@ impl ReadPath {
                 },
             };
         }
-        self.mark_bad(*id);
         Err(last)
     }
 
     fn damaged(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> LoadError {
         let object = ObjectName::Pack(place.pack).to_string();
         tracing::error!(chunk = ?id, %object, "a chunk is damaged");
+        self.places.bad.add(id, &place.pack);
         LoadError::Damaged {
             kind,
             id: *id,
@@ -470,6 +457,73 @@ impl ReadPath {
     ) -> Option<Bytes> {
         let ids = &self.keychain.epoch(id.epoch)?.chunk_ids;
         crate::encrypt::decrypt(session, ids, kind, id, raw_length, stored).ok()
+    }
+
+    /// Whether these bytes are the chunk that stands at this place.
+    pub(crate) fn opens(&self, id: &ChunkId, place: &Location, stored: &[u8]) -> bool {
+        let session = self.session_key(&place.key);
+        session.is_ok_and(|session| {
+            self.open(&session, place.kind, id, place.raw, stored)
+                .is_some()
+        })
+    }
+
+    /// A chunk from wherever it can still be had: this computer's memory, queue, log and disk, then good
+    /// copies in the store. `is_good` says which those are.
+    pub(crate) fn rescue(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        is_good: &dyn Fn(&Location) -> bool,
+    ) -> Result<Option<Bytes>, LoadError> {
+        match self.find_here(kind, id) {
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) | Err(LoadError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let places = self.places.locate(id).map_err(LoadError::other)?;
+        let (good, bad): (Vec<Location>, Vec<Location>) = places
+            .into_iter()
+            .filter(|place| place.kind == kind)
+            .partition(is_good);
+        for place in bad {
+            if let Some(plaintext) = self.open_cached_blocks(kind, id, &place) {
+                return Ok(Some(plaintext));
+            }
+        }
+        for place in good {
+            match self.fetch_copy(kind, id, &place) {
+                Ok(plaintext) => return Ok(Some(plaintext)),
+                Err(ReadError::Damaged) => drop(self.damaged(kind, id, &place)),
+                Err(ReadError::TimedOut) => {
+                    let outage = Outage::TimedOut;
+                    return Err(LoadError::Unavailable { outage });
+                }
+                Err(ReadError::Store(error)) => match error.kind() {
+                    StoreErrorKind::NotFound | StoreErrorKind::Damaged => {
+                        drop(self.damaged(kind, id, &place));
+                    }
+                    _ => return Err(LoadError::other(error)),
+                },
+            }
+        }
+        Ok(None)
+    }
+
+    /// From blocks that were cached before the pack was damaged.
+    fn open_cached_blocks(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Option<Bytes> {
+        let session = self.session_keys.find(&place.key)?;
+        let start = u64::from(place.offset);
+        let end = start + u64::from(place.stored);
+        let mut stored = BytesMut::new();
+        for number in start / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES {
+            let block = self.block_here(place.pack, number)?;
+            let first = number * BLOCK_BYTES;
+            let from = start.max(first) - first;
+            let to = end.min(first + BLOCK_BYTES) - first;
+            stored.extend_from_slice(block.get(from as usize..to as usize)?);
+        }
+        self.open(&session, kind, id, place.raw, &stored)
     }
 
     /// A stored chunk as it is, with its length and key, checked to open: for copying it elsewhere.

@@ -218,7 +218,11 @@ impl Archive {
     fn reachable_packs(&self, draft: &CommitDraft) -> Result<BTreeSet<Digest>, ArchiveError> {
         let pack_of = |id: &ChunkId| self.choose(id).map_err(LoadError::other);
         let mut memo = self.memo.lock();
-        memo.notice(|pack| !self.is_reliable(pack));
+        if self.places.bad.take_mended() {
+            memo.clear();
+        }
+        let with_bad_copies = self.places.bad.packs();
+        memo.notice(|pack| !self.is_reliable(pack) || with_bad_copies.contains(pack));
         let source: &dyn ChunkSource = self;
         Ok(memo.reachable(source, &pack_of, &draft.root, draft.links.as_ref())?)
     }
@@ -230,7 +234,7 @@ impl Archive {
         Ok(places
             .iter()
             .map(|place| place.pack)
-            .find(|pack| self.is_reliable(pack))
+            .find(|pack| self.is_reliable(pack) && !self.places.bad.contains(id, pack))
             .or(first))
     }
 
@@ -241,7 +245,10 @@ impl Archive {
     }
 
     /// Index objects that cover exactly known packs; makes those that are missing.
-    fn store_index(&self, packs: &BTreeSet<Digest>) -> Result<BTreeSet<ObjectName>, ArchiveError> {
+    pub(crate) fn store_index(
+        &self,
+        packs: &BTreeSet<Digest>,
+    ) -> Result<BTreeSet<ObjectName>, ArchiveError> {
         let mut chosen: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
         let mut uncovered: Vec<Digest> = Vec::new();
         for pack in packs {

@@ -1,7 +1,7 @@
 //! Whether a chunk need not be stored again: the dedup decision.
 //!
-//! A chunk counts as known if it is on its way, or if the index has a copy in a pack that is there and
-//! that no gc has condemned, as far as marks say that were read within half of the grace period
+//! A chunk counts as known if it is on its way, or if the index has a copy that was not found bad, in a
+//! pack that is there and that no gc has condemned, as far as marks say that were read within half of the grace period
 //! (`docs/protocol/gc.md`). When in doubt it is stored again; that costs bytes, never data.
 
 use std::sync::Arc;
@@ -81,9 +81,6 @@ impl KnownMarks {
 impl Archive {
     /// Whether this chunk need not be stored again.
     pub fn known(self: &Archive, id: &ChunkId) -> bool {
-        if self.read.is_known_bad(id) {
-            return false;
-        }
         if self.packer.is_queued(id) {
             return true;
         }
@@ -100,7 +97,9 @@ impl Archive {
         };
         let absent = self.absent_packs.read();
         places.iter().any(|place| {
-            !marks.is_condemned(&ObjectName::Pack(place.pack)) && !absent.contains(&place.pack)
+            !marks.is_condemned(&ObjectName::Pack(place.pack))
+                && !absent.contains(&place.pack)
+                && !self.places.bad.contains(id, &place.pack)
         })
     }
 
@@ -113,6 +112,7 @@ impl Archive {
         if let Some(refs) = &self.head.lock().refs {
             marks.spare(refs.names.iter().copied());
         }
+        self.places.bad.reload();
         Ok(self.marks.set(marks))
     }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::marks::CommitName;
+use holdfast_backend::object::Object;
 use holdfast_backend::store::StoreErrorKind;
 
 use super::keyrings::Newest;
@@ -103,6 +104,13 @@ impl Archive {
 
     fn announced(&self) -> Result<Option<CommitName>, ArchiveError> {
         Ok(load(&self.home, NEXT)?.and_then(|(name, _)| name.try_into().ok()))
+    }
+
+    /// This commit's object, if it is the one that was kept.
+    pub(crate) fn commit_object_here(&self, wanted: CommitName) -> Option<Object> {
+        let (name, bytes) = load(&self.home, HEAD).ok()??;
+        let object = Object::from_stored(name, bytes.into()).ok()?;
+        (name == wanted.into()).then_some(object)
     }
 
     /// Takes the newest commit from this computer.

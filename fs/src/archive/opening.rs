@@ -5,6 +5,7 @@
 //! crash leaves is a keyring with a device that never comes back (`recover`) or an archive whose only
 //! user key is lost before anything was stored in it (`create`; its store then has to be emptied).
 
+use super::bad_copies::BadCopies;
 use super::keyrings::{self, Newest, Opened};
 use super::*;
 use crate::format::keyring::CHUNKER_FASTCDC;
@@ -192,7 +193,8 @@ impl Archive {
         let slot = home.claim_cache()?;
         let runtime = runtime::handle();
         let keychain = Arc::new(Keychain::new(&keyring)?);
-        let places = Arc::new(Places::open(&slot)?);
+        let bad = BadCopies::open(home.state_dir().join("bad-copies"));
+        let places = Arc::new(Places::open(&slot, bad)?);
         let session_keys = Arc::new(SessionKeys::new(Arc::clone(&keychain), slot.file("keys")));
         let memory = MemoryBudget::new(settings.memory_bytes());
         let caches = Arc::new(MemoryCaches::new(memory));

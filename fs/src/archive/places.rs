@@ -14,6 +14,7 @@ use std::sync::Arc;
 use holdfast_crypto::{ChunkId, ChunkKind, Digest};
 use parking_lot::RwLock;
 
+use super::bad_copies::BadCopies;
 use super::pack_facts::{FactsFile, Record};
 use crate::home::CacheSlot;
 use crate::index::{Index, IndexEntry, IndexError, IndexSource, Location};
@@ -40,6 +41,8 @@ pub struct PackFacts {
 
 /// All known chunks and packs.
 pub(crate) struct Places {
+    /// Copies that are not what they should be.
+    pub(crate) bad: BadCopies,
     index: Index,
     state: RwLock<State>,
 }
@@ -55,7 +58,7 @@ struct State {
 
 impl Places {
     /// Opens what is in a cache slot, or makes it anew.
-    pub(crate) fn open(slot: &CacheSlot) -> Result<Self, IndexError> {
+    pub(crate) fn open(slot: &CacheSlot, bad: BadCopies) -> Result<Self, IndexError> {
         let folder = slot.index_dir();
         if let Err(error) = std::fs::create_dir_all(&folder) {
             return Err(IndexError::Io {
@@ -77,6 +80,7 @@ impl Places {
             records.into_iter().for_each(|record| state.apply(record));
             if state.agrees_with(&index) {
                 return Ok(Self {
+                    bad,
                     index,
                     state: RwLock::new(state),
                 });
@@ -86,14 +90,17 @@ impl Places {
         let index = Index::create_empty(&folder)?;
         let file = FactsFile::create(&facts).map_err(io)?;
         Ok(Self {
+            bad,
             index,
             state: RwLock::new(State::new(file)),
         })
     }
 
-    /// Every copy of a chunk.
+    /// Every copy of a chunk; those that were found bad come last.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
-        self.index.locate(id)
+        let mut places = self.index.locate(id)?;
+        places.sort_by_key(|place| self.bad.contains(id, &place.pack));
+        Ok(places)
     }
 
     /// Takes in a pack that this device has just stored.
@@ -103,6 +110,7 @@ impl Places {
         }
         self.index
             .add(IndexSource::Local(pack.pack), entries_of(pack))?;
+        self.bad.stored(pack.chunks.iter().map(|chunk| &chunk.id));
         let mut state = self.state.write();
         state.record(Record::pack(pack));
         if state.recent_chunks + pack.chunks.len() <= MOST_RECENT_CHUNKS {
@@ -131,6 +139,8 @@ impl Places {
         } else {
             let entries = new.iter().flat_map(|pack| entries_of(pack)).collect();
             self.index.add(IndexSource::Object(object), entries)?;
+            let ids = new.iter().flat_map(|pack| &pack.chunks);
+            self.bad.stored(ids.map(|chunk| &chunk.id));
         }
         let mut state = self.state.write();
         for pack in new {

@@ -1,10 +1,11 @@
 //! Takes in what is in the store and not yet in the local index.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::{StreamExt, stream};
 use holdfast_backend::layout::{Folder, ObjectName};
 use holdfast_backend::object::{Header, ObjectKind};
+use holdfast_backend::store::StoreErrorKind;
 use holdfast_crypto::Digest;
 
 use super::{Archive, ArchiveError};
@@ -39,7 +40,9 @@ impl Archive {
                 .and_then(|bytes| self.take_index(&name, &bytes));
             match taking {
                 Ok(()) => taken += 1,
-                Err(ArchiveError::Store(error)) if !error.is_not_found() => {
+                Err(ArchiveError::Store(error))
+                    if !error.is_not_found() && error.kind() != StoreErrorKind::Damaged =>
+                {
                     return Err(error.into());
                 }
                 Err(error @ ArchiveError::Index(_)) => return Err(error),
@@ -62,19 +65,19 @@ impl Archive {
         Ok(self.places.add_object(name.digest(), &split(&body))?)
     }
 
-    /// Finds the packs that the index knows and the store does not list. They never satisfy
-    /// deduplication; loading still tries them, since a listing may be stale.
+    /// Finds the packs that the index knows and the store does not list, or lists with another size.
+    /// They never satisfy deduplication; loading still tries them, since a listing may be stale.
     pub fn find_absent_packs(&self) -> Result<usize, ArchiveError> {
-        let there: BTreeSet<Digest> = self
-            .names(Folder::Packs)?
+        let listed = self.ask(self.store.list(Folder::Packs))?;
+        let there: HashMap<Digest, u64> = listed
             .into_iter()
-            .map(|name| name.digest())
+            .map(|listed| (listed.name.digest(), listed.size))
             .collect();
         let absent: BTreeSet<Digest> = self
             .places
             .packs()
             .into_iter()
-            .filter(|pack| !there.contains(pack))
+            .filter(|pack| there.get(pack).copied() != self.places.size_of(pack))
             .collect();
         let count = absent.len();
         *self.absent_packs.write() = absent;

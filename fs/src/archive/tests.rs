@@ -434,6 +434,38 @@ fn a_damaged_chunk_costs_itself_and_is_no_longer_known() {
 }
 
 #[test]
+fn a_chunk_that_was_found_bad_is_stored_again_after_the_next_start_and_its_new_copy_is_named() {
+    let store = memory();
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let files = Files::from([("file".to_owned(), vec![9; 5000])]);
+    commit(&archive, &files);
+    let id = archive.keychain().chunk_id(ChunkKind::Data, &files["file"]);
+    let place = archive.locate(&id).unwrap()[0];
+    let name = ObjectName::Pack(place.pack);
+    let bytes = runtime::handle().block_on(store.get(&name)).unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[place.offset as usize + 30] ^= 1;
+    store.corrupt(&name, bytes);
+    drop(archive);
+
+    let archive = computer.open().unwrap();
+    assert!(archive.known(&id), "nobody has looked yet");
+    assert!(archive.load(ChunkKind::Data, &id).is_err());
+    drop(archive);
+
+    let archive = computer.open().unwrap();
+    assert!(!archive.known(&id));
+    commit(&archive, &files);
+    let places = archive.locate(&id).unwrap();
+    assert_eq!((places.len(), places[1]), (2, place), "the bad one is last");
+    let refs = archive.head.lock().refs.clone().unwrap().names;
+    assert!(refs.contains(&ObjectName::Pack(places[0].pack)) && !refs.contains(&name));
+    assert_eq!(archive.load(ChunkKind::Data, &id).unwrap(), [9; 5000][..]);
+    assert!(archive.known(&id));
+}
+
+#[test]
 fn equal_content_is_stored_once() {
     let computer = Computer::new(memory());
     let (archive, _) = computer.create();

@@ -269,12 +269,12 @@ fn open(folder: &OwnedFd, name: &[u8]) -> Result<File, ReadError> {
     Ok(File::from(opened?))
 }
 
-fn is_sparse(stat: &Stat) -> bool {
+pub(crate) fn is_sparse(stat: &Stat) -> bool {
     stat.st_blocks * 512 < stat.st_size
 }
 
 /// Runs of data with holes between them that are worth being holes.
-fn runs(file: &File, stat: &Stat) -> Result<Vec<Range<u64>>, ReadError> {
+pub(crate) fn runs(file: &File, stat: &Stat) -> io::Result<Vec<Range<u64>>> {
     let size = stat.st_size as u64;
     if !is_sparse(stat) {
         return Ok(vec![Range {
@@ -319,7 +319,7 @@ fn runs(file: &File, stat: &Stat) -> Result<Vec<Range<u64>>, ReadError> {
 }
 
 /// Fills the buffer; short only at the end of the file.
-fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+pub(crate) fn read_full(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
         match file.read_at(&mut buffer[done..], at + done as u64) {

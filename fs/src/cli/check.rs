@@ -42,7 +42,7 @@ impl Check {
     }
 }
 
-fn text(report: &CheckReport) -> String {
+pub(super) fn text(report: &CheckReport) -> String {
     let mut text = format!(
         "{} snapshots, {} files, {} packs checked",
         report.snapshots, report.files, report.packs
@@ -58,6 +58,9 @@ fn text(report: &CheckReport) -> String {
     if report.is_clean() {
         text.push_str("nothing is missing or damaged\n");
         return text;
+    }
+    if let Some(why) = &report.unjudged {
+        text.push_str(&format!("what is needed is not known: {why}\n"));
     }
     for object in &report.bad_objects {
         text.push_str(&format!("damaged or missing: {object}\n"));
