@@ -144,20 +144,25 @@ impl Drop for HeldBytes<'_> {
     }
 }
 
-/// Has buffers go back to the operating system when they are freed.
+/// Has large buffers go back to the operating system when they are freed.
 ///
 /// The C library would keep them: after the first large buffer was freed it takes all up to 32 MiB
 /// from its heaps, one for each thread, where packs and chunks of many lengths leave gaps; the
 /// process was twice as large as what it held (measured). To be called before there are threads.
+///
+/// Requests of the kernel and ordinary chunks have up to 1 MiB and stay in the heap: pages that go
+/// back with each of them are faulted in again for the next one, which doubled the processor time
+/// of a copy through the mount (measured, docs/performance.md). One heap: small pieces come from
+/// each thread's own cache anyway.
 pub fn give_back_freed_memory() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: mallopt takes two numbers, and no other thread is there yet. A number that it
         // does not know it refuses.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20);
-            libc::mallopt(libc::M_ARENA_MAX, 2);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 4 << 20);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }
