@@ -11,6 +11,7 @@
 //!   checked against the name; what is in it is authenticated by whoever decrypts it.
 //! - Listings may lag behind on some stores; nothing may be concluded from a name's absence alone.
 
+mod activity;
 mod breaker;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -30,13 +31,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::activity::Activity;
 pub use self::breaker::{Breaker, BreakerState};
 pub use self::dir::DirStore;
 pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::fault::{Fault, FaultRates};
 pub use self::memory::MemoryStore;
 pub use self::open::{
-    LocationError, OpenOptions, Opened, StoreConfig, create, open, open_with, parse_location,
+    LocationError, OpenOptions, Opened, StoreConfig, create, find_path_style, open, open_with,
+    parse_location,
 };
 pub use self::record::{Count, Counts, Record};
 pub use self::retry::{Retry, RetryPolicy};
@@ -70,6 +73,12 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// Where this is, for messages. Contains no credentials.
     fn location(&self) -> String;
+
+    /// Why requests fail at present, where that is known without asking: the last failure that
+    /// nothing has succeeded after.
+    fn trouble(&self) -> Option<StoreError> {
+        None
+    }
 
     /// Finds out what the store honours, by storing small objects outside the archive's folders
     /// and deleting them.

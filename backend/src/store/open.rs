@@ -1,13 +1,18 @@
 //! From a location that a person wrote to a store that limits and retries.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::{
     Breaker, DirStore, MemoryStore, ObjectStore, Retry, RetryPolicy, S3Config, S3Store, StoreError,
-    Throttle, TokenBucket,
+    StoreErrorKind, Throttle, TokenBucket, s3,
 };
+use crate::layout::Folder;
+
+/// A host name with the bucket in it is asked once, and no longer than this.
+const SECOND_TRY: Duration = Duration::from_secs(5);
 
 /// Which store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,27 +55,65 @@ pub async fn open(config: &StoreConfig) -> Result<Arc<dyn ObjectStore>, StoreErr
 
 /// Opens a store. Nothing is asked of it yet: a store that cannot be reached opens too.
 pub async fn open_with(config: &StoreConfig, options: &OpenOptions) -> Result<Opened, StoreError> {
-    let bare: Arc<dyn ObjectStore> = match config {
-        StoreConfig::Dir { path } => Arc::new(DirStore::open(path)),
-        StoreConfig::S3(config) => Arc::new(S3Store::open(config).await?),
-        StoreConfig::Memory => Arc::new(MemoryStore::new()),
-    };
+    let (up, down) = (options.up.clone(), options.down.clone());
     // Retries outside: each attempt is charged, and a wait for bandwidth is no failure.
-    let unlimited = options.up.is_none() && options.down.is_none();
-    let limited = match unlimited {
-        true => bare,
-        false => Arc::new(Throttle::new(
-            bare,
-            options.up.clone(),
-            options.down.clone(),
-        )),
+    let retry = match config {
+        StoreConfig::S3(config) => {
+            let store = S3Store::open(config).await?.limited(up, down);
+            let activity = store.activity();
+            let store: Arc<dyn ObjectStore> = Arc::new(store);
+            Retry::new(store, options.retry).watching(activity)
+        }
+        StoreConfig::Dir { path } => {
+            let limited = Throttle::new(Arc::new(DirStore::open(path)), up, down);
+            let store: Arc<dyn ObjectStore> = Arc::new(limited);
+            // A disk that sleeps wakes slowly, and a folder's path is not mistyped unnoticed.
+            let policy = RetryPolicy {
+                first_answer_deadline: options.retry.read_deadline,
+                ..options.retry
+            };
+            Retry::new(store, policy)
+        }
+        StoreConfig::Memory => {
+            let limited = Throttle::new(Arc::new(MemoryStore::new()), up, down);
+            let store: Arc<dyn ObjectStore> = Arc::new(limited);
+            Retry::new(store, options.retry)
+        }
     };
-    let retry = Retry::new(limited, options.retry);
     let breaker = retry.breaker();
     Ok(Opened {
         store: Arc::new(retry),
         breaker,
     })
+}
+
+/// Whether a bucket goes into the path of the address, as [`S3Config::path_style`] says it or else
+/// as the store answers. Most stores know buckets in the path, which needs no entry in the DNS, so
+/// that is tried first; what some refuse there is tried with the bucket in the host name.
+///
+/// Where neither works, the error is that of the first try: a bucket that is not there, wrong
+/// credentials, or no answer.
+pub async fn find_path_style(config: &S3Config) -> Result<bool, StoreError> {
+    if let Some(known) = config.path_style.or_else(|| s3::path_style_by_rule(config)) {
+        return Ok(known);
+    }
+    let with = |path_style| S3Config {
+        path_style: Some(path_style),
+        ..config.clone()
+    };
+    let path = StoreConfig::S3(with(true));
+    let first = open(&path).await?.list(Folder::Keyring).await;
+    let error = match first {
+        Ok(_) => return Ok(true),
+        Err(error) if error.kind() == StoreErrorKind::Transient => return Err(error),
+        Err(error) => error,
+    };
+    let bare = S3Store::open(&with(false)).await?;
+    let second = timeout(SECOND_TRY, bare.list(Folder::Keyring)).await;
+    match second {
+        Ok(Ok(_)) => Ok(false),
+        _ => Err(error),
+    }
 }
 
 /// Makes room for a new archive: the folder of a `dir` store. Buckets are made by whoever owns

@@ -4,6 +4,8 @@
 //! the first replace nothing; stores that honour the second accept no other bytes; with stores that
 //! honour neither, the name still tells on reading. [`ObjectStore::probe`] finds out which it is.
 //!
+//! The digest in the name also stands in the signature: no byte is hashed twice.
+//!
 //! This file tries nothing again: the SDK's own retries are off, and
 //! [`Retry`](super::Retry) decides. If we die during a put, the object is there completely or not
 //! at all (one request, no multipart upload), and is put again under the same name.
@@ -11,27 +13,29 @@
 mod client;
 mod error;
 mod probe;
+mod transfer;
 
 use std::{
     ops::Range,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use aws_sdk_s3::{
-    Client,
-    primitives::{ByteStream, DateTime},
-    types::Object as BucketEntry,
-};
+use aws_sdk_s3::{Client, primitives::DateTime, types::Object as BucketEntry};
 use aws_smithy_types::{base64, timeout::TimeoutConfig};
 use bytes::{Bytes, BytesMut};
+use holdfast_crypto::Digest;
 
-use self::error::Failure;
+pub(super) use self::client::path_style_by_rule;
+use self::{error::Failure, transfer::KnownDigest};
 use super::{
-    Capabilities, Listed, MAX_OBJECT_BYTES, ObjectStore, Operation, StoreError, StoreErrorKind,
-    Stored,
+    Activity, Capabilities, Listed, MAX_OBJECT_BYTES, ObjectStore, Operation, StoreError,
+    StoreErrorKind, Stored, TokenBucket,
 };
 use crate::{
     layout::{Folder, ObjectName},
@@ -59,7 +63,8 @@ pub struct S3Config {
     /// Certificates (PEM) to trust in place of the system's.
     pub ca_file: Option<PathBuf>,
     /// Whether the bucket goes into the path of the address (`true`) or into its host name.
-    /// `None`: into the path where an endpoint is given, into the host name on AWS.
+    /// `None`: into the path where an endpoint is given, into the host name on AWS;
+    /// [`find_path_style`](super::find_path_style) asks the store.
     pub path_style: Option<bool>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
@@ -74,6 +79,18 @@ pub struct S3Store {
     location: String,
     /// The store said that it does not implement `If-None-Match`.
     unconditional: AtomicBool,
+    up: Option<Arc<TokenBucket>>,
+    down: Option<Arc<TokenBucket>>,
+    activity: Arc<Activity>,
+}
+
+/// What the signature of a put covers. The announced SHA-256 is a header of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signed {
+    /// The announced SHA-256: it is that of the bytes.
+    Announced,
+    /// What the bytes are. The probe announces something else, to see whether the store looks.
+    Bytes,
 }
 
 impl S3Store {
@@ -94,27 +111,49 @@ impl S3Store {
             prefix,
             location,
             unconditional: AtomicBool::new(false),
+            up: None,
+            down: None,
+            activity: Arc::default(),
         })
+    }
+
+    /// The same with limits; `None` is unlimited. Stores may share a bucket.
+    pub fn limited(self, up: Option<Arc<TokenBucket>>, down: Option<Arc<TokenBucket>>) -> Self {
+        Self { up, down, ..self }
+    }
+
+    /// When bytes move.
+    pub fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
     }
 
     fn key(&self, name: &ObjectName) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    async fn put(&self, key: String, bytes: Bytes, sha256: &[u8; 32]) -> Result<Stored, Failure> {
-        let timeout =
-            PUT_BASE + Duration::from_secs(bytes.len() as u64 / SLOWEST_UPLOAD_BYTES_PER_SECOND);
+    async fn put(
+        &self,
+        key: String,
+        bytes: Bytes,
+        sha256: &[u8; 32],
+        signed: Signed,
+    ) -> Result<Stored, Failure> {
+        let length = bytes.len();
+        let timeout = PUT_BASE
+            + Duration::from_secs(length as u64 / SLOWEST_UPLOAD_BYTES_PER_SECOND)
+            + transfer::span(length, self.up.as_ref());
         let conditional = !self.unconditional.load(Ordering::Relaxed);
-        let result = self
+        let body = transfer::body(bytes, self.up.as_ref(), &self.activity).await;
+        let mut request = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(key)
             .set_if_none_match(conditional.then(|| "*".to_owned()))
             .checksum_sha256(base64::encode(sha256))
-            .content_length(i64::try_from(bytes.len()).expect("memory is smaller than i64"))
+            .content_length(i64::try_from(length).expect("memory is smaller than i64"))
             .content_type("application/octet-stream")
-            .body(ByteStream::from(bytes))
+            .body(body)
             .customize()
             .config_override(
                 aws_sdk_s3::config::Builder::new().timeout_config(
@@ -122,10 +161,13 @@ impl S3Store {
                         .operation_attempt_timeout(timeout)
                         .build(),
                 ),
-            )
-            .send()
-            .await;
-        match result.map_err(Failure::from) {
+            );
+        if signed == Signed::Announced {
+            request = request.interceptor(KnownDigest(Digest(*sha256).to_string()));
+        }
+        let result = request.send().await.map_err(Failure::from);
+        self.activity.moved();
+        match result {
             Ok(_) => Ok(Stored::New),
             Err(failure) if failure.is_precondition() => Ok(Stored::AlreadyThere),
             Err(failure) => Err(failure),
@@ -158,6 +200,10 @@ impl S3Store {
                 return Err(Failure::TooLong);
             }
             bytes.extend_from_slice(&piece);
+            self.activity.moved();
+            if let Some(down) = &self.down {
+                down.take(piece.len() as u64).await;
+            }
         }
         let expected = range.map(|range| range.end - range.start).or(announced);
         match expected {
@@ -205,7 +251,10 @@ impl ObjectStore for S3Store {
     async fn put_new(&self, object: &Object) -> Result<Stored, StoreError> {
         let name = object.name();
         let sha256 = name.digest().0;
-        let put = || self.put(self.key(&name), object.bytes().clone(), &sha256);
+        let put = || {
+            let bytes = object.bytes().clone();
+            self.put(self.key(&name), bytes, &sha256, Signed::Announced)
+        };
         let mut result = put().await;
         if result.as_ref().is_err_and(Failure::is_not_implemented)
             && !self.unconditional.swap(true, Ordering::Relaxed)

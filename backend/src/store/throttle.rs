@@ -1,8 +1,9 @@
 //! Limits what is transferred in a second.
 //!
-//! The limit holds on average: an object goes out at the speed of the line, and then nothing does
-//! until its share of time is over. Downloads are charged when their size is known, to whoever
-//! comes next.
+//! Here the limit holds on average, which is enough for a folder: an object goes out at the speed of
+//! the disk, and then nothing does until its share of time is over. Downloads are charged when their
+//! size is known, to whoever comes next. [`S3Store`](super::S3Store) keeps to the same buckets within
+//! an object too: on a network the line is shared with others.
 
 use std::{num::NonZeroU64, ops::Range, sync::Arc, time::Duration};
 
@@ -58,13 +59,22 @@ impl TokenBucket {
         sleep_until(turn).await;
     }
 
+    /// The limit.
+    pub(super) fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second.get()
+    }
+
+    /// How long so many bytes take.
+    pub(super) fn span(&self, bytes: u64) -> Duration {
+        // A day at the most: a wrong size must not stop a drive for ever.
+        Duration::from_secs_f64((bytes as f64 / self.bytes_per_second() as f64).min(86_400.0))
+    }
+
     /// Takes `bytes`; gives the moment at which they are due.
     fn charge(&self, bytes: u64) -> Instant {
-        let seconds = bytes as f64 / self.bytes_per_second.get() as f64;
         let mut paid = self.paid.lock();
         let turn = (*paid).max(Instant::now());
-        // A day at the most: a wrong size must not stop a drive for ever.
-        *paid = turn + Duration::from_secs_f64(seconds.min(86_400.0));
+        *paid = turn + self.span(bytes);
         turn
     }
 }
@@ -106,6 +116,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Throttle<S> {
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+
+    fn trouble(&self) -> Option<StoreError> {
+        self.inner.trouble()
     }
 
     async fn probe(&self) -> Result<Capabilities, StoreError> {

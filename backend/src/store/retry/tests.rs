@@ -8,6 +8,7 @@ const QUICK: RetryPolicy = RetryPolicy {
     first_delay: Duration::from_micros(50),
     longest_delay: Duration::from_millis(2),
     read_deadline: Duration::from_secs(20),
+    first_answer_deadline: Duration::from_secs(20),
     put_deadline: None,
     breaker_failures: 1000,
     breaker_pause: Duration::from_millis(20),

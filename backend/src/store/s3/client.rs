@@ -1,6 +1,6 @@
 //! The SDK's client: addresses, certificates, credentials, time limits.
 
-use std::{error::Error, path::PathBuf, time::Duration};
+use std::{error::Error, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::{
@@ -44,7 +44,7 @@ pub(super) enum ConfigError {
         path: PathBuf,
         source: Box<dyn Error + Send + Sync>,
     },
-    #[error("the file {} contains no certificate (PEM)", path.display())]
+    #[error("the file {} contains no certificate (PEM); give the authority's certificate with --ca-file", path.display())]
     NoCertificates { path: PathBuf },
     #[error("the TLS library does not start")]
     Tls {
@@ -100,18 +100,30 @@ pub(super) async fn build(config: &S3Config) -> Result<Client, ConfigError> {
     Ok(Client::from_conf(builder.build()))
 }
 
-/// Few self-hosted stores have a host name for each bucket. On AWS the host name is the rule, but
-/// its certificate does not cover a bucket with dots in its name.
+/// What an address says without being asked: an IP address or `localhost` has no host name in front of
+/// it, and on AWS the host name is the rule, but its certificate does not cover a bucket with dots.
+pub(crate) fn path_style_by_rule(config: &S3Config) -> Option<bool> {
+    let Some(endpoint) = config.endpoint.as_deref() else {
+        return Some(config.bucket.contains('.'));
+    };
+    let authority = endpoint.split("://").last().unwrap_or(endpoint);
+    let authority = authority.split('/').next().unwrap_or(authority);
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+    match host {
+        _ if is_address || host == "localhost" => Some(true),
+        aws if aws.ends_with(".amazonaws.com") => Some(config.bucket.contains('.')),
+        _ => None,
+    }
+}
+
+/// As configured, else by rule, else what nearly all stores understand.
 fn path_style(config: &S3Config) -> bool {
-    let aws = config.endpoint.as_deref().is_none_or(|endpoint| {
-        let host = endpoint.split("://").last().unwrap_or(endpoint);
-        host.split(['/', ':'])
-            .next()
-            .is_some_and(|host| host.ends_with(".amazonaws.com"))
-    });
-    config
-        .path_style
-        .unwrap_or(!aws || config.bucket.contains('.'))
+    let known = config.path_style.or_else(|| path_style_by_rule(config));
+    known.unwrap_or(true)
 }
 
 fn check_endpoint(endpoint: Option<&str>) -> Result<(), ConfigError> {

@@ -1,9 +1,11 @@
 //! What the SDK reports, by what to do next.
 
-use std::error::Error;
+use std::{error::Error, io};
 
 use aws_sdk_s3::{error::ProvideErrorMetadata, operation::RequestId as _};
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+
+use rustls::{CertificateError, Error as TlsError};
 
 use crate::store::{Operation, StoreError, StoreErrorKind};
 
@@ -20,6 +22,11 @@ pub(super) enum Failure {
     /// No usable answer came.
     Unanswered {
         what: &'static str,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Somebody answered who cannot show to be the store.
+    Untrusted {
+        why: &'static str,
         source: Box<dyn Error + Send + Sync>,
     },
     /// The SDK did not make the request.
@@ -64,6 +71,10 @@ where
                 what: "its answer cannot be read",
                 source: Box::new(error),
             },
+            SdkError::DispatchFailure(_) if untrusted(&error).is_some() => Self::Untrusted {
+                why: untrusted(&error).unwrap_or_default(),
+                source: Box::new(error),
+            },
             SdkError::DispatchFailure(ref failure) => match failure.as_connector_error() {
                 // Neither network nor time: no credentials, or a request that cannot be signed.
                 Some(connector) if !connector.is_io() && !connector.is_timeout() => {
@@ -72,7 +83,7 @@ where
                     }
                 }
                 _ => Self::Unanswered {
-                    what: "it cannot be reached",
+                    what: "it cannot be reached; check the endpoint and the network",
                     source: Box::new(error),
                 },
             },
@@ -123,7 +134,7 @@ impl Failure {
             Self::Answered { status, code, .. } => answered(*status, code),
             Self::Unanswered { .. } | Self::Short => StoreErrorKind::Transient,
             Self::NotAsked { source } if no_credentials(source.as_ref()) => StoreErrorKind::Denied,
-            Self::NotAsked { .. } => StoreErrorKind::NotConfigured,
+            Self::NotAsked { .. } | Self::Untrusted { .. } => StoreErrorKind::NotConfigured,
             Self::TooLong | Self::BeyondEnd => StoreErrorKind::Damaged,
             Self::NoRanges => StoreErrorKind::Refused,
         }
@@ -150,6 +161,9 @@ impl Failure {
             }
             Self::Unanswered { what, source } => error
                 .detail(format!("{what} ({})", innermost(source.as_ref())))
+                .because(source),
+            Self::Untrusted { why, source } => error
+                .detail(format!("{why} ({})", innermost(source.as_ref())))
                 .because(source),
             Self::NotAsked { source } => {
                 let advice = match kind {
@@ -242,6 +256,50 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
         next = error.source();
     }
     false
+}
+
+/// What is wrong with the certificate that was shown, if that is what went wrong.
+fn untrusted(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<TlsError>() {
+            return Some(match found {
+                TlsError::InvalidCertificate(wrong) => match wrong {
+                    CertificateError::UnknownIssuer => {
+                        "its certificate comes from an authority that is not trusted here; name the \
+                         authority's certificate with --ca-file"
+                    }
+                    CertificateError::NotValidForName
+                    | CertificateError::NotValidForNameContext { .. } => {
+                        "its certificate is for another host name; check the endpoint"
+                    }
+                    CertificateError::Expired
+                    | CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYet
+                    | CertificateError::NotValidYetContext { .. } => {
+                        "its certificate is not valid now; renew it, or set the clock of this computer"
+                    }
+                    _ => "its certificate cannot be accepted; check it, or --ca-file",
+                },
+                TlsError::InvalidMessage(_) => {
+                    "it does not speak TLS; check whether the endpoint is http:// or https://"
+                }
+                _ => return None,
+            });
+        }
+        next = wrapped(error);
+    }
+    None
+}
+
+/// What an error wraps. An `io::Error` gives as its source not that, but its source.
+fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let inside = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    inside
+        .map(|inside| inside as &(dyn Error + 'static))
+        .or_else(|| error.source())
 }
 
 /// The SDK's outer errors say no more than "dispatch failure".

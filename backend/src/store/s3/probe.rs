@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use holdfast_crypto::Digest;
 
-use super::{Failure, S3Store};
+use super::{Failure, S3Store, Signed};
 use crate::store::{Capabilities, Stored};
 
 pub(super) async fn probe(store: &S3Store) -> Result<Capabilities, Failure> {
@@ -31,10 +31,20 @@ async fn try_all(store: &S3Store, first: &str, second: &str) -> Result<Capabilit
     let digest = |bytes: &[u8]| Digest::of(bytes).0;
 
     store
-        .put(first.to_owned(), bytes.clone(), &digest(&bytes))
+        .put(
+            first.to_owned(),
+            bytes.clone(),
+            &digest(&bytes),
+            Signed::Announced,
+        )
         .await?;
     let again = store
-        .put(first.to_owned(), others.clone(), &digest(&others))
+        .put(
+            first.to_owned(),
+            others.clone(),
+            &digest(&others),
+            Signed::Announced,
+        )
         .await;
     let conditional_put = match again {
         Ok(stored) => stored == Stored::AlreadyThere,
@@ -42,7 +52,12 @@ async fn try_all(store: &S3Store, first: &str, second: &str) -> Result<Capabilit
         Err(failure) => return Err(failure),
     };
     let wrong = store
-        .put(second.to_owned(), others.clone(), &digest(&bytes))
+        .put(
+            second.to_owned(),
+            others.clone(),
+            &digest(&bytes),
+            Signed::Bytes,
+        )
         .await;
     let checksum_enforced = match wrong {
         Ok(_) => false,
