@@ -58,7 +58,7 @@ mod sync;
 pub(crate) mod tests;
 
 pub use crate::index::Location;
-pub use opening::open_store;
+pub use opening::{find_path_style, open_store};
 pub use session_keys::{Session, SessionKeyError};
 
 use known::KnownMarks;

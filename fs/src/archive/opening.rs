@@ -11,7 +11,7 @@ use super::*;
 use crate::format::keyring::CHUNKER_FASTCDC;
 use crate::format::{EpochSecret, Time};
 use crate::read_path::Caches;
-use holdfast_backend::store;
+use holdfast_backend::store::{self, StoreConfig};
 use holdfast_crypto::ArchiveSecret;
 use zeroize::Zeroizing;
 
@@ -320,6 +320,16 @@ pub fn open_store(settings: &Settings) -> Result<Arc<dyn ObjectStore>, ArchiveEr
     let opened = wait_for(&runtime, None, store::open_with(&config, &options))
         .expect("there is no deadline")?;
     Ok(opened.store)
+}
+
+/// Finds out how the store of new settings takes a bucket's name, and remembers it in them.
+pub fn find_path_style(settings: &mut Settings) -> Result<(), ArchiveError> {
+    if let StoreConfig::S3(config) = settings.store_config()? {
+        let find = store::find_path_style(&config);
+        let found = wait_for(&runtime::handle(), None, find).expect("there is no deadline")?;
+        settings.s3.path_style = Some(found);
+    }
+    Ok(())
 }
 
 /// Stores `change` of a keyring as the next version; merges with whoever does so at the same time.

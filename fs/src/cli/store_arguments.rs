@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use holdfast_backend::store::{StoreConfig, parse_location};
 
+use crate::archive::find_path_style;
 use crate::home::Settings;
 
 use super::{CommandError, Context, opening};
@@ -51,7 +52,7 @@ pub struct S3Arguments {
 /// How a bucket is addressed.
 #[derive(Clone, Copy, ValueEnum)]
 enum PathStyle {
-    /// Path with --endpoint, host name on AWS
+    /// As the store is found to take it
     Auto,
     /// https://host/bucket/object
     Path,
@@ -100,6 +101,7 @@ impl S3Arguments {
             PathStyle::Virtual => Some(false),
         };
         opening::limit(&mut settings, context);
+        find_path_style(&mut settings).map_err(CommandError::from_error)?;
         Ok(settings)
     }
 }

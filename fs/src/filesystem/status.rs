@@ -43,12 +43,14 @@ impl Filesystem {
         let stored_bytes = packer.queue().stored_bytes;
         let usage = self.log.usage();
         let (committing, trouble) = self.commits.progress();
-        let trouble = packer.trouble().map(|error| error.to_string()).or(trouble);
+        let store = self.archive.object_store();
+        let refused = packer.trouble().or_else(|| store.trouble());
+        let trouble = refused.map(|error| error.to_string()).or(trouble);
         let last = self.last_snapshot();
         let (cache_memory_bytes, cache_disk_bytes) = self.archive.cached_bytes();
         Status {
             device: self.archive.device_record().name,
-            store: self.archive.object_store().location(),
+            store: store.location(),
             read_only: self.log.read_only_reason().map(|why| why.to_string()),
             queued_bytes: self.write.queued_bytes() + self.write.memory_bytes(),
             changed_files,
