@@ -94,7 +94,7 @@ pub struct Marks {
     forgotten_commits: BTreeSet<CommitName>,
     condemned_times: BTreeMap<ObjectName, BTreeSet<i64>>,
     in_deleting: BTreeSet<ObjectName>,
-    moved_away: BTreeSet<ObjectName>,
+    moved_since: BTreeMap<ObjectName, i64>,
     spared: BTreeSet<ObjectName>,
 }
 
@@ -109,8 +109,8 @@ pub struct MarkTexts {
     pub condemned: Vec<(Condemned, i64)>,
     /// All deleting marks.
     pub deleting: Vec<Deleting>,
-    /// All moved marks.
-    pub moved: Vec<Moved>,
+    /// All moved marks, each with the time from which it holds.
+    pub moved: Vec<(Moved, i64)>,
 }
 
 impl Marks {
@@ -142,10 +142,14 @@ impl Marks {
                 .into_iter()
                 .map(first)
                 .collect(),
+            // By the store's clock where it has one: a device's may be wrong by years.
             moved: load(store, Folder::Moved)
                 .await?
                 .into_iter()
-                .map(first)
+                .map(|(mark, stored_at): (Moved, _)| {
+                    let since = stored_at.unwrap_or(mark.time);
+                    (mark, since)
+                })
                 .collect(),
         };
         Self::from_texts(texts, now)
@@ -155,9 +159,9 @@ impl Marks {
     pub fn from_texts(mut texts: MarkTexts, now: i64) -> Result<Self, MarksError> {
         no_gap(Folder::Pins, texts.pins.iter().map(|mark| mark.n))?;
         no_gap(Folder::Forgotten, texts.forgotten.iter().map(|mark| mark.n))?;
-        no_gap(Folder::Moved, texts.moved.iter().map(|mark| mark.n))?;
+        no_gap(Folder::Moved, texts.moved.iter().map(|(mark, _)| mark.n))?;
         texts.pins.sort_by_key(|mark| (mark.n, mark.device));
-        texts.moved.sort_by_key(|mark| (mark.n, mark.device));
+        texts.moved.sort_by_key(|(mark, _)| (mark.n, mark.device));
 
         let mut condemned_times: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for (mark, since) in &texts.condemned {
@@ -165,11 +169,13 @@ impl Marks {
                 condemned_times.entry(*name).or_default().insert(*since);
             }
         }
-        let moved_away = texts
-            .moved
-            .iter()
-            .flat_map(|mark| mark.moves.keys().copied())
-            .collect();
+        let mut moved_since: BTreeMap<ObjectName, i64> = BTreeMap::new();
+        for (mark, since) in &texts.moved {
+            for old in mark.moves.keys() {
+                let latest = moved_since.entry(*old).or_insert(*since);
+                *latest = (*latest).max(*since);
+            }
+        }
         Ok(Marks {
             read_at: now,
             decided: decide_pins(&texts.pins),
@@ -184,7 +190,7 @@ impl Marks {
                 .iter()
                 .flat_map(|mark| mark.names.iter().copied())
                 .collect(),
-            moved_away,
+            moved_since,
             spared: BTreeSet::new(),
             pins: texts.pins,
             forgotten: texts.forgotten,
@@ -198,7 +204,7 @@ impl Marks {
                 .into_iter()
                 .map(|mark| (mark.to_object().name(), mark))
                 .collect(),
-            moved: texts.moved,
+            moved: texts.moved.into_iter().map(first).collect(),
         })
     }
 
@@ -212,7 +218,23 @@ impl Marks {
     /// chunks were moved elsewhere. Conservative until [`Marks::spare`] is told what is needed.
     pub fn is_condemned(&self, name: &ObjectName) -> bool {
         let condemned = self.condemned_times.contains_key(name) && !self.spared.contains(name);
-        condemned || self.in_deleting.contains(name) || self.moved_away.contains(name)
+        condemned || self.in_deleting.contains(name) || self.is_moved(name)
+    }
+
+    /// Whether compact has put other objects in the place of this pack or index object. It may still
+    /// be needed, by refs that compact had not seen.
+    pub fn is_moved(&self, name: &ObjectName) -> bool {
+        self.moved_since.contains_key(name)
+    }
+
+    /// When it was moved, for the last time.
+    pub fn moved_since(&self, name: &ObjectName) -> Option<i64> {
+        self.moved_since.get(name).copied()
+    }
+
+    /// Whether any condemned mark names the object, needed or not, or a deleting mark does.
+    pub fn was_ever_condemned(&self, name: &ObjectName) -> bool {
+        self.condemned_times.contains_key(name) || self.in_deleting.contains(name)
     }
 
     /// Objects that kept commits need are condemned no longer, whatever an older mark says.

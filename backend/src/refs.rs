@@ -270,7 +270,8 @@ impl RefsTable {
     /// read through the moved marks in their order.
     ///
     /// What a move replaces is needed no longer only if compact had seen these very refs and all
-    /// that replaces it is there; the new objects are needed in any case.
+    /// that replaces it is there, or was replaced in this way by later moves; the new objects are
+    /// needed in any case.
     pub fn needs(
         &self,
         name: &ObjectName,
@@ -278,13 +279,15 @@ impl RefsTable {
         exists: impl Fn(&ObjectName) -> bool,
     ) -> Result<BTreeSet<ObjectName>, RefsError> {
         let mut names = self.resolve(name)?;
-        for mark in moved {
+        for (place, mark) in moved.iter().enumerate() {
+            let later = &moved[place + 1..];
             for (old, new) in &mark.moves {
                 if !names.contains(old) {
                     continue;
                 }
                 names.extend(new);
-                if mark.seen.contains(name) && new.iter().all(&exists) && !new.contains(old) {
+                let stands = |new: &ObjectName| is_there(name, new, later, &exists);
+                if mark.seen.contains(name) && new.iter().all(stands) && !new.contains(old) {
                     names.remove(old);
                 }
             }
@@ -292,4 +295,23 @@ impl RefsTable {
         names.extend(self.chain(name)?);
         Ok(names)
     }
+}
+
+/// Whether these refs find in the store what `object` holds for them: the object itself, or what
+/// `later` moves that saw them put in its place. Without the latter, a move would stop to count when
+/// its new pack is compacted once more and deleted.
+fn is_there(
+    refs: &ObjectName,
+    object: &ObjectName,
+    later: &[Moved],
+    exists: &dyn Fn(&ObjectName) -> bool,
+) -> bool {
+    exists(object)
+        || later.iter().enumerate().any(|(place, mark)| {
+            let rest = &later[place + 1..];
+            let replaced = |new: &BTreeSet<ObjectName>| {
+                new.iter().all(|new| is_there(refs, new, rest, exists))
+            };
+            mark.seen.contains(refs) && mark.moves.get(object).is_some_and(replaced)
+        })
 }

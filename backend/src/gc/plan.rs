@@ -18,6 +18,8 @@ pub struct Judgement {
     pub forgotten: BTreeSet<CommitName>,
     /// Everything that kept commits and backups under way need: packs, index and key objects, refs, commits.
     pub needed: BTreeSet<ObjectName>,
+    /// The refs by which it is needed: of kept commits, of backups under way, and young ones.
+    pub live: BTreeSet<ObjectName>,
     /// Commits that a pin keeps and that are not there.
     pub lost_pins: BTreeSet<CommitName>,
 }
@@ -52,6 +54,7 @@ pub fn judge(survey: &Survey, rules: &Rules) -> Result<Judgement, GcError> {
         .map(|commit| (commit.device, commit.sequence))
         .collect();
 
+    let mut live = BTreeSet::new();
     let mut needed: BTreeSet<ObjectName> = kept.iter().map(|commit| (*commit).into()).collect();
     for name in survey.refs.texts().keys() {
         let ObjectName::Refs {
@@ -64,6 +67,7 @@ pub fn judge(survey: &Survey, rules: &Rules) -> Result<Judgement, GcError> {
             || chains.is_under_way(device, sequence)
             || is_young(survey, name, rules);
         if is_live && !is_superseded(survey, name) {
+            live.insert(*name);
             needed.extend(
                 survey
                     .refs
@@ -75,6 +79,7 @@ pub fn judge(survey: &Survey, rules: &Rules) -> Result<Judgement, GcError> {
         kept,
         forgotten,
         needed,
+        live,
         lost_pins,
     })
 }
@@ -149,11 +154,13 @@ pub fn deletion_stages(names: &BTreeSet<ObjectName>) -> [Vec<ObjectName>; 3] {
 }
 
 /// Since when the object is condemned. For a commit that was pinned and released, marks from before
-/// the release do not count: its time to be undeleted begins anew.
-fn condemned_since(survey: &Survey, name: &ObjectName) -> Option<i64> {
+/// the release do not count: its time to be undeleted begins anew. Nor do marks from before a move for
+/// what was moved: readers that know only the old pack get a whole grace period, and a move that
+/// turns out not to hold is noticed before anything is deleted for it.
+pub(super) fn condemned_since(survey: &Survey, name: &ObjectName) -> Option<i64> {
     let floor = match CommitName::try_from(*name).map(|commit| survey.marks.pin(&commit)) {
         Ok(Pin::Released { time }) => time,
-        _ => i64::MIN,
+        _ => survey.marks.moved_since(name).unwrap_or(i64::MIN),
     };
     survey.marks.condemned_since(name, floor)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::plan::condemned_since;
 use super::{GcError, Rules, Run, Survey, judge};
 use crate::layout::ObjectName;
 use crate::marks::{CommitName, seconds};
@@ -74,10 +75,12 @@ impl GcReport {
         let waiting: Vec<_> = rest
             .into_iter()
             .filter(|name| !deleted.contains(name))
+            // Released or moved since: it is condemned anew.
+            .filter(|name| condemned_since(survey, name).is_some())
             .collect();
         let since = waiting
             .iter()
-            .filter_map(|name| survey.marks.condemned_since(name, i64::MIN));
+            .filter_map(|name| condemned_since(survey, name));
         let next_due = since
             .min()
             .map(|since| since.saturating_add(seconds(rules.grace)));

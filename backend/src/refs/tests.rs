@@ -154,6 +154,28 @@ fn refs_are_read_through_moves_that_saw_them() {
     );
 }
 
+#[test]
+fn a_move_goes_on_counting_when_its_new_pack_was_moved_too() {
+    let refs = Refs::full(DEVICE, 1, packs(&[1]));
+    let table: RefsTable = [refs.clone()].into_iter().collect();
+    let data = |marks: &[Moved], gone: &[u8]| {
+        let exists = |new: &ObjectName| !packs(gone).contains(new);
+        let mut needs = table.needs(&name(&refs), marks, exists).expect("complete");
+        needs.remove(&name(&refs));
+        needs
+    };
+    let first = moved(1, &[&refs], 1, &[2]);
+    let second = moved(2, &[&refs], 2, &[3]);
+    assert_eq!(data(&[first.clone(), second.clone()], &[]), packs(&[3]));
+    assert_eq!(data(&[first.clone(), second], &[1, 2]), packs(&[3]));
+    let for_others = moved(2, &[], 2, &[3]);
+    assert_eq!(
+        data(&[first, for_others], &[2]),
+        packs(&[1, 2, 3]),
+        "a later move that had not seen these refs does not replace its pack for them"
+    );
+}
+
 fn any_name() -> impl Strategy<Value = ObjectName> {
     (0..3u8, 0..8u8).prop_map(|(sort, number)| {
         [ObjectName::Pack, ObjectName::Index, ObjectName::Key][usize::from(sort)](Digest(

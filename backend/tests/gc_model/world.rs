@@ -319,7 +319,7 @@ impl World {
                     .condemned
                     .push((text.clone(), stored.at.max(text.time))),
                 Content::Deleting(text) => texts.deleting.push(text.clone()),
-                Content::Moved(text) => texts.moved.push(text.clone()),
+                Content::Moved(text) => texts.moved.push((text.clone(), stored.at)),
             }
             if matches!(
                 &*stored.content,

@@ -244,6 +244,33 @@ async fn moved_packs_wait_a_full_grace_period() {
     );
 }
 
+/// Condemned long before, needed again, and then moved: what was said of it before the move does not count.
+#[tokio::test]
+async fn a_moved_pack_waits_anew_even_if_it_was_condemned_long_before() {
+    let (store, [first, ..]) = archive().await;
+    gc(&store).await;
+    let again = back_up(&store, A, 4, &[first.pack]).await;
+    store.wait(2 * GRACE);
+    let replaced = put(&store, &pack()).await;
+    let moved = Moved {
+        device: B,
+        n: 1,
+        time: store.now(),
+        seen: BTreeSet::from([again.refs]),
+        moves: BTreeMap::from([(first.pack, BTreeSet::from([replaced]))]),
+    };
+    put(&store, &moved.to_object()).await;
+    gc(&store).await;
+    assert!(has(&store, first.pack).await, "readers may still want it");
+    assert_eq!(gc(&store).await.next_due, Some(store.now() + GRACE));
+    store.wait(GRACE - 1);
+    gc(&store).await;
+    assert!(has(&store, first.pack).await);
+    store.wait(1);
+    gc(&store).await;
+    assert!(!has(&store, first.pack).await && has(&store, replaced).await);
+}
+
 #[tokio::test]
 async fn old_marks_are_cleaned_but_for_the_newest() {
     let (store, _) = archive().await;
