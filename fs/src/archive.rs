@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -247,6 +247,7 @@ pub struct Archive {
     pub(crate) packer: Arc<Packer>,
     pub(crate) read: Arc<ReadPath>,
     pub(crate) marks: KnownMarks,
+    pub(crate) moves_followed: AtomicUsize,
     pub(crate) memo: Mutex<RefsMemo>,
     pub(crate) head: Mutex<Head>,
     pub(crate) seen: Mutex<Seen>,

@@ -11,19 +11,21 @@
 //! One flight per chunk: of many threads that want it, one fetches it. Small chunks are fetched with
 //! their neighbours, a mebibyte at a time, and the ciphertext block is kept, so that restoring 60,000
 //! small files is not 60,000 requests. [`ReadPath::prefetch`] merges neighbours into ranges of up to
-//! 8 MiB, several under way. A copy that is missing or damaged gives way to the next copy.
+//! 8 MiB, several under way. A copy that is missing or damaged gives way to the next copy. If there is
+//! none, the store is asked once for new index objects: another device may have compacted the pack.
 //!
 //! Threads that must not wait for the store (see [`crate::blocking`]) get `WouldBlock` instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::store::{ObjectStore, StoreError, StoreErrorKind};
 use holdfast_crypto::{ChunkId, ChunkKind, Digest, SessionKey};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -45,6 +47,8 @@ const SMALL_CHUNK_BYTES: u32 = 512 << 10;
 const BLOCK_BYTES: u64 = 1 << 20;
 /// Longest request of a prefetch.
 const SPAN_BYTES: u64 = 8 << 20;
+/// A store that had nothing new is not asked again for so long.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Neighbours are merged over gaps up to this.
 const GAP_BYTES: u64 = 256 << 10;
 /// Bytes of spans under way, in mebibytes; a span counts as at least [`LEAST_SPAN_MIB`].
@@ -68,6 +72,18 @@ pub(crate) struct ReadPath {
     prefetched: Flights<(ChunkKind, ChunkId), Bytes>,
     block_flights: Flights<(Digest, u64), Result<Bytes, ReadError>>,
     spans: Arc<Semaphore>,
+    look_again: RwLock<Option<LookAgain>>,
+    looks: Flights<(), usize>,
+    looked: Mutex<Option<Looked>>,
+}
+
+/// Takes in the index objects that are new in the store; says how many there were.
+pub(crate) type LookAgain = Arc<dyn Fn() -> usize + Send + Sync>;
+
+/// The last time that the store was asked for index objects because a chunk was nowhere.
+struct Looked {
+    at: Instant,
+    found: usize,
 }
 
 /// What was read before, in memory: decrypted chunks, and encrypted blocks of packs.
@@ -202,6 +218,9 @@ impl ReadPath {
             prefetched: Flights::new(),
             block_flights: Flights::new(),
             spans: Arc::new(Semaphore::new(SPANS_MIB)),
+            look_again: RwLock::default(),
+            looks: Flights::new(),
+            looked: Mutex::default(),
         }
     }
 
@@ -236,11 +255,12 @@ impl ReadPath {
         if let Some(found) = self.find_here(kind, id)? {
             return Ok(found);
         }
-        if self.places.locate(id).map_err(LoadError::other)?.is_empty() {
-            return Err(LoadError::Missing { kind, id: *id });
-        }
         if !blocking::may_block() {
-            return Err(LoadError::WouldBlock);
+            let is_known = !self.places.locate(id).map_err(LoadError::other)?.is_empty();
+            return Err(match is_known {
+                true => LoadError::WouldBlock,
+                false => LoadError::Missing { kind, id: *id },
+            });
         }
         self.caches.memory.chunks.get_or_load(kind, id, || {
             match self.prefetched.wait(&(kind, *id), blocking::deadline()) {
@@ -248,9 +268,55 @@ impl ReadPath {
                 Some(Err(Late)) => Err(LoadError::Unavailable {
                     outage: Outage::TimedOut,
                 }),
-                None => self.fetch(kind, id),
+                None => self.fetch_anywhere(kind, id),
             }
         })
+    }
+
+    /// Has this called when a chunk has no copy that is whole.
+    pub(crate) fn on_missing(&self, look_again: LookAgain) {
+        *self.look_again.write() = Some(look_again);
+    }
+
+    fn fetch_anywhere(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
+        let begun = Instant::now();
+        let mut fetched = self.fetch(kind, id);
+        let is_lost = |error: &LoadError| {
+            matches!(error, LoadError::Missing { .. } | LoadError::Damaged { .. })
+        };
+        if fetched.as_ref().is_err_and(is_lost) && self.has_more(begun) {
+            fetched = self.fetch(kind, id);
+        }
+        if let Err(error) = &fetched
+            && is_lost(error)
+        {
+            tracing::error!(%error, "a chunk has no copy that is whole");
+        }
+        fetched
+    }
+
+    /// Whether the index has grown since `begun`; asks the store if nobody has since then.
+    fn has_more(&self, begun: Instant) -> bool {
+        if let Some(last) = self.looked.lock().as_ref() {
+            if last.at >= begun {
+                return last.found > 0;
+            }
+            if last.found == 0 && last.at.elapsed() < LOOK_AGAIN_AFTER {
+                return false;
+            }
+        }
+        match self.looks.board((), blocking::deadline()) {
+            Boarding::Arrived(found) => found > 0,
+            Boarding::TimedOut => false,
+            Boarding::Fly(pilot) => {
+                let look = self.look_again.read().clone();
+                let found = look.map_or(0, |look| look());
+                let at = Instant::now();
+                *self.looked.lock() = Some(Looked { at, found });
+                pilot.land(found);
+                found > 0
+            }
+        }
     }
 
     /// In memory, in the packer's queue, in the log or on disk.
@@ -313,8 +379,9 @@ impl ReadPath {
                 ReadError::Damaged => self.damaged(kind, id, &place),
                 ReadError::Store(error) => match error.kind() {
                     StoreErrorKind::NotFound => {
-                        tracing::error!(chunk = ?id, pack = %place.pack, "a pack or its key is missing");
+                        tracing::debug!(chunk = ?id, pack = %place.pack, "a pack or its key is not there");
                         self.places.bad.add(id, &place.pack);
+                        self.places.set_aside([place.pack]);
                         last
                     }
                     StoreErrorKind::Damaged => self.damaged(kind, id, &place),

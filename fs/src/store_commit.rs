@@ -188,6 +188,7 @@ impl Archive {
         sequence: u64,
         done: &mut dyn FnMut(Step) -> Result<(), ArchiveError>,
     ) -> Result<RefsBase, ArchiveError> {
+        self.follow_moves()?;
         let mut base = self.refs_base(sequence)?;
         for _ in 0..ROUNDS {
             let packs = self.reachable_packs(draft)?;
@@ -427,7 +428,7 @@ impl Archive {
                     .places
                     .locate(&chunk.id)?
                     .iter()
-                    .any(|place| !packs.contains(&place.pack));
+                    .any(|place| !packs.contains(&place.pack) && self.is_reliable(&place.pack));
                 if elsewhere || self.packer.is_queued(&chunk.id) {
                     continue;
                 }

@@ -11,18 +11,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::marks::Marks;
 use holdfast_crypto::ChunkId;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{Archive, ArchiveError};
 
 /// Marks older than this are read again in the background.
 const REFRESH_AFTER: Duration = Duration::from_secs(30 * 60);
+/// Packs are listed again after so long, or a quarter of the grace period: more requests than marks need.
+const LIST_AFTER: Duration = Duration::from_secs(12 * 3600);
 
 /// The marks as they were last read.
 pub(crate) struct KnownMarks {
     grace: Duration,
     read: RwLock<Option<(Arc<Marks>, Instant)>>,
     refreshing: Arc<AtomicBool>,
+    listed: Mutex<Instant>,
 }
 
 /// Seconds since 1970 in UTC.
@@ -39,6 +42,8 @@ impl KnownMarks {
             grace,
             read: RwLock::default(),
             refreshing: Arc::default(),
+            // Opening for writing lists them.
+            listed: Mutex::new(Instant::now()),
         }
     }
 
@@ -70,6 +75,14 @@ impl KnownMarks {
             .read()
             .as_ref()
             .is_none_or(|(_, at)| at.elapsed() > after)
+    }
+
+    fn is_listing_due(&self) -> bool {
+        self.listed.lock().elapsed() > LIST_AFTER.min(self.grace / 4)
+    }
+
+    fn listed(&self) {
+        *self.listed.lock() = Instant::now();
     }
 
     /// Whether an object must not be relied on; when nothing current is known, it may.
@@ -113,7 +126,37 @@ impl Archive {
             marks.spare(refs.names.iter().copied());
         }
         self.places.bad.reload();
+        let moved = marks.moved().iter().flat_map(|mark| mark.moves.keys());
+        self.places.set_aside(moved.filter_map(|old| match old {
+            ObjectName::Pack(pack) => Some(*pack),
+            _ => None,
+        }));
         Ok(self.marks.set(marks))
+    }
+
+    /// Takes in what compact has put in the place of other packs, if marks have told of new moves:
+    /// otherwise everything in the old packs would count as unknown, and be stored again.
+    pub(crate) fn follow_moves(&self) -> Result<(), ArchiveError> {
+        let moves = self.marks.last().map_or(0, |marks| marks.moved().len());
+        if moves > self.moves_followed.load(Ordering::Acquire) {
+            self.sync_index()?;
+            // Other copies are chosen from now on.
+            self.memo.lock().clear();
+            self.moves_followed.store(moves, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Everything by which chunks count as known, anew: marks, moves, and now and then which packs are
+    /// there. The last is what tells of packs whose marks were cleaned while this process ran.
+    fn read_again(&self) -> Result<(), ArchiveError> {
+        self.read_marks()?;
+        self.follow_moves()?;
+        if self.marks.is_listing_due() {
+            self.find_absent_packs()?;
+            self.marks.listed();
+        }
+        Ok(())
     }
 
     /// Reads the marks again in the background if it is time. To be called now and then.
@@ -123,7 +166,7 @@ impl Archive {
         }
         let archive = Arc::clone(self);
         self.runtime.spawn_blocking(move || {
-            if let Err(error) = archive.read_marks() {
+            if let Err(error) = archive.read_again() {
                 tracing::warn!(%error, "the marks could not be read; new data is not deduplicated without them");
             }
             archive.marks.refreshing.store(false, Ordering::Release);

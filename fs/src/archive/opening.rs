@@ -231,6 +231,7 @@ impl Archive {
         };
         let archive = Arc::new(Archive {
             marks: KnownMarks::new(settings.grace()),
+            moves_followed: AtomicUsize::new(0),
             capabilities: Mutex::new(seen.capabilities),
             store,
             runtime,
@@ -258,6 +259,16 @@ impl Archive {
             lock,
             _slot: slot,
         });
+        let this = Arc::downgrade(&archive);
+        archive.read.on_missing(Arc::new(move || {
+            let Some(archive) = this.upgrade() else {
+                return 0;
+            };
+            archive.sync_index().unwrap_or_else(|error| {
+                tracing::warn!(%error, "new index objects could not be taken in");
+                0
+            })
+        }));
         let until = Instant::now() + offline::PATIENCE;
         match crate::blocking::with_deadline(until, || archive.start_with_store()) {
             Ok(()) => {}

@@ -45,6 +45,8 @@ pub(crate) struct Places {
     pub(crate) bad: BadCopies,
     index: Index,
     state: RwLock<State>,
+    /// Packs that are gone, or going: their copies are tried last.
+    set_aside: RwLock<HashSet<Digest>>,
 }
 
 struct State {
@@ -83,6 +85,7 @@ impl Places {
                     bad,
                     index,
                     state: RwLock::new(state),
+                    set_aside: RwLock::default(),
                 });
             }
             tracing::info!("the local index is incomplete and is built anew");
@@ -93,14 +96,26 @@ impl Places {
             bad,
             index,
             state: RwLock::new(State::new(file)),
+            set_aside: RwLock::default(),
         })
     }
 
-    /// Every copy of a chunk; those that were found bad come last.
+    /// Every copy of a chunk; those in packs that are set aside, and those that were found bad, come last.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
         let mut places = self.index.locate(id)?;
-        places.sort_by_key(|place| self.bad.contains(id, &place.pack));
+        if places.len() > 1 {
+            let set_aside = self.set_aside.read();
+            places.sort_by_key(|place| {
+                let is_bad = self.bad.contains(id, &place.pack);
+                (is_bad, set_aside.contains(&place.pack))
+            });
+        }
         Ok(places)
+    }
+
+    /// These packs were moved, or are not there: of a chunk's copies another one is tried first.
+    pub(crate) fn set_aside(&self, packs: impl IntoIterator<Item = Digest>) {
+        self.set_aside.write().extend(packs);
     }
 
     /// Takes in a pack that this device has just stored.

@@ -68,18 +68,19 @@ impl Archive {
     /// Finds the packs that the index knows and the store does not list, or lists with another size.
     /// They never satisfy deduplication; loading still tries them, since a listing may be stale.
     pub fn find_absent_packs(&self) -> Result<usize, ArchiveError> {
+        // What is stored while the store lists is not asked for.
+        let known = self.places.packs();
         let listed = self.ask(self.store.list(Folder::Packs))?;
         let there: HashMap<Digest, u64> = listed
             .into_iter()
             .map(|listed| (listed.name.digest(), listed.size))
             .collect();
-        let absent: BTreeSet<Digest> = self
-            .places
-            .packs()
+        let absent: BTreeSet<Digest> = known
             .into_iter()
             .filter(|pack| there.get(pack).copied() != self.places.size_of(pack))
             .collect();
         let count = absent.len();
+        self.places.set_aside(absent.iter().copied());
         *self.absent_packs.write() = absent;
         Ok(count)
     }

@@ -631,3 +631,46 @@ fn a_local_index_that_is_damaged_or_incomplete_is_built_anew() {
         );
     }
 }
+
+/// Another device compacts: what it stored meanwhile is found by whoever had the archive open before,
+/// also when the old packs are gone, and without having read a mark.
+#[test]
+fn a_chunk_whose_pack_is_gone_is_found_in_the_pack_that_replaces_it() {
+    let store = memory();
+    let first = Computer::new(store.clone());
+    let (archive, code) = first.create();
+    let content = files(20, 1);
+    commit(&archive, &content);
+    let second = Computer::new(store.clone());
+    let reader = second.recover(&code, None).unwrap();
+    let (_, shown) = reader.load_snapshot("latest").unwrap();
+
+    let old = archive.packs();
+    for pack in archive.places.chunks_of(&old).unwrap() {
+        for chunk in pack.chunks {
+            let plaintext = archive.load(chunk.kind, &chunk.id).unwrap();
+            archive
+                .store_anew(chunk.kind, chunk.id, &plaintext)
+                .unwrap();
+        }
+    }
+    archive.flush(None).unwrap();
+    let new: Vec<Digest> = archive
+        .packs()
+        .into_iter()
+        .filter(|pack| !old.contains(pack))
+        .collect();
+    let body = crate::packer::index_body(&archive.places.chunks_of(&new).unwrap());
+    let index = body.to_object(
+        archive.keychain.current_epoch(),
+        &archive.keychain.current().index,
+    );
+    let work = async {
+        store.put_new(&index).await.unwrap();
+        for pack in &old {
+            store.delete(&ObjectName::Pack(*pack)).await.unwrap();
+        }
+    };
+    runtime::handle().block_on(work);
+    assert_eq!(read_back(&reader, &shown), content);
+}
