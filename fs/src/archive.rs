@@ -67,6 +67,7 @@ use places::Places;
 use runtime::wait_for;
 use seen::Seen;
 use session_keys::SessionKeys;
+use sync::IndexAge;
 
 /// Why an archive cannot be made, opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -257,6 +258,9 @@ pub struct Archive {
     pub(crate) one_commit: Mutex<()>,
     pub(crate) stored_base: AtomicU64,
     stages: Stages,
+    pub(crate) index_age: IndexAge,
+    /// The newest commits of the other devices, as they were last listed.
+    pub(crate) others: Mutex<BTreeSet<CommitName>>,
     offline: AtomicBool,
     catching_up: Mutex<()>,
     surroundings: Arc<Surroundings>,
@@ -530,7 +534,10 @@ impl Archive {
 
 impl ChunkSource for Archive {
     fn load(&self, kind: ChunkKind, id: &ChunkId) -> Result<Bytes, LoadError> {
-        self.read.load(kind, id)
+        match self.read.load(kind, id) {
+            Err(LoadError::Missing { .. }) => self.load_elsewhere(kind, id),
+            found => found,
+        }
     }
 }
 

@@ -280,10 +280,18 @@ impl Archive {
     /// Each device's newest commit that it may have written.
     pub fn newest_commits(&self) -> Result<Vec<CommitName>, ArchiveError> {
         let mut newest: BTreeMap<DeviceId, CommitName> = BTreeMap::new();
-        for name in self.names(Folder::Commits(None))? {
-            let Ok(name) = CommitName::try_from(name) else {
-                continue;
-            };
+        let names: Vec<CommitName> = self
+            .names(Folder::Commits(None))?
+            .into_iter()
+            .filter_map(|name| name.try_into().ok())
+            .collect();
+        let is_unknown = |name: &CommitName| self.record(name.device).is_none();
+        if names.iter().any(is_unknown)
+            && let Err(error) = self.refresh_keyring()
+        {
+            tracing::warn!(%error, "the snapshots of a device that has joined are listed later");
+        }
+        for name in names {
             let Some(record) = self.record(name.device) else {
                 continue;
             };
@@ -293,7 +301,21 @@ impl Archive {
             let highest = newest.entry(name.device).or_insert(name);
             *highest = (*highest).max(name);
         }
-        Ok(newest.into_values().collect())
+        let newest: Vec<CommitName> = newest.into_values().collect();
+        self.notice_others(&newest);
+        Ok(newest)
+    }
+
+    /// A commit of another device that was not there before needs index objects that were not there either.
+    fn notice_others(&self, newest: &[CommitName]) {
+        let own = self.device();
+        let listed = newest.iter().filter(|name| name.device != own);
+        let listed: BTreeSet<CommitName> = listed.copied().collect();
+        let mut others = self.others.lock();
+        if !listed.is_subset(&others) {
+            self.index_age.outdate();
+        }
+        *others = listed;
     }
 
     /// Finds this device's newest commit; notices forks and stores that were rolled back.

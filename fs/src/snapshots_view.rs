@@ -131,7 +131,11 @@ impl SnapshotsView {
         };
         self.refresh.store(false, Ordering::Relaxed);
         let asked = Instant::now();
-        let snapshots = self.archive.snapshots();
+        // What is listed can be read: the index has it.
+        let snapshots = self.archive.snapshots().and_then(|snapshots| {
+            self.archive.catch_up_index()?;
+            Ok(snapshots)
+        });
         let mut inner = self.inner.lock();
         // Asked again in a minute, whatever came of it.
         inner.refreshed = Some(asked);

@@ -36,6 +36,7 @@ use crate::format::commit::KeptSnapshot;
 use crate::format::{Commit, CommitKind, FileNo, Inode, Time, Totals, TreeRef};
 use crate::index::IndexError;
 use crate::packer::{PackedChunks, index_body};
+use crate::snapshots::Snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -566,16 +567,24 @@ impl Archive {
         self.read_marks().map(drop)
     }
 
-    /// Begins this device's chain with another device's newest snapshot.
+    /// Begins this device's chain with the newest that another device has stored: a snapshot, or a
+    /// checkpoint of a later flush. Where that cannot be read, its newest snapshot.
     pub(crate) fn start_from(&self, device: DeviceId) -> Result<(), ArchiveError> {
-        let Some(snapshot) = self
-            .snapshots()?
-            .into_iter()
-            .rfind(|snapshot| snapshot.name.device == device)
-        else {
-            return Ok(());
+        let newest = self.newest_commits()?;
+        let newest = newest.into_iter().find(|name| name.device == device);
+        let commit = match newest.map(|name| self.load_commit(&name)) {
+            None => return Ok(()),
+            Some(Err(error @ ArchiveError::BadCommit { .. })) => {
+                tracing::error!(%error, "the newest commit of the device is passed over");
+                let snapshots = self.snapshots()?;
+                let of_device = |snapshot: &Snapshot| snapshot.name.device == device;
+                match snapshots.into_iter().rfind(of_device) {
+                    Some(snapshot) => self.load_commit(&snapshot.name)?,
+                    None => return Err(error),
+                }
+            }
+            Some(loaded) => loaded?,
         };
-        let commit = self.load_commit(&snapshot.name)?;
         let draft = CommitDraft {
             time: commit.time,
             kind: CommitKind::Checkpoint,

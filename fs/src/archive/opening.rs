@@ -107,8 +107,8 @@ impl Archive {
         Self::assemble(store, home, settings, keys, opened, access)
     }
 
-    /// Joins an archive as a new device. `from` names a device: `current/` then starts as that
-    /// device's newest snapshot, otherwise empty.
+    /// Joins an archive as a new device. `from` names a device: `current/` then starts as what
+    /// that device stored last, otherwise empty.
     pub fn recover(
         store: Arc<dyn ObjectStore>,
         home: &Home,
@@ -252,6 +252,8 @@ impl Archive {
             one_commit: Mutex::default(),
             stored_base: AtomicU64::new(0),
             stages: Stages::new(memory),
+            index_age: IndexAge::new(),
+            others: Mutex::default(),
             offline: AtomicBool::new(false),
             catching_up: Mutex::default(),
             surroundings,
@@ -310,16 +312,17 @@ impl Archive {
         Ok(())
     }
 
-    /// Reads the keyring again: other devices may have joined. Takes in their index objects too.
-    pub fn refresh(&self) -> Result<(), ArchiveError> {
+    /// Reads the keyring again: other devices have joined.
+    pub(crate) fn refresh_keyring(&self) -> Result<(), ArchiveError> {
         let location = self.store.location();
         let load = async { Ok(keyrings::load_newest(&*self.store).await) };
         let newest = self.ask(load)??;
         let opened = keyrings::open(&newest, &self.keys.user_key.keyring_key(), &location)?;
         if opened.keyring.version > self.keyring.read().version {
+            offline::keep_keyring(&self.home, &newest);
             *self.keyring.write() = Arc::new(opened.keyring);
         }
-        self.sync_index().map(drop)
+        Ok(())
     }
 }
 

@@ -230,6 +230,52 @@ fn recover_can_start_from_another_device() {
     assert_eq!(read_back(&other, &head), files);
 }
 
+/// What was flushed after the newest snapshot is in the store, and is what a new computer wants back.
+#[test]
+fn recover_starts_from_a_checkpoint_that_is_newer_than_the_snapshots() {
+    let store = memory();
+    let first = Computer::new(store.clone());
+    let (archive, code) = first.create();
+    commit(&archive, &files(3, 1));
+    let flushed = files(5, 2);
+    let draft = draft(&archive, &flushed, CommitKind::Checkpoint, None);
+    archive.store_commit(draft, None).unwrap();
+    let second = Computer::new(store);
+    let other = second.recover(&code, Some("laptop")).unwrap();
+    let (_, head) = other.head().unwrap();
+    assert_eq!(read_back(&other, &head), flushed);
+}
+
+/// An archive that stays open sees devices that join and reads what they store, and asks for their index once.
+#[test]
+fn what_another_device_stores_meanwhile_is_read() {
+    let store = memory();
+    let requests = Arc::new(Record::new(store.clone()));
+    let first = Computer::new(requests.clone());
+    let (archive, code) = first.create();
+    commit(&archive, &files(2, 1));
+    let second = Computer::new(store);
+    let other = second.recover(&code, None).unwrap();
+    for round in 0..2 {
+        let files = files(30, 3 + round);
+        commit(&other, &files);
+        let (snapshot, shown) = archive.load_snapshot("laptop-2/latest").unwrap();
+        assert_eq!(snapshot.device, "laptop-2");
+        assert_eq!(read_back(&archive, &shown), files);
+    }
+    // A chunk that nobody has costs one listing, not one for each time it is asked for.
+    let nobodys = archive
+        .keychain()
+        .chunk_id(ChunkKind::Data, b"nobody has this");
+    requests.reset();
+    for _ in 0..3 {
+        let error = archive.load(ChunkKind::Data, &nobodys).unwrap_err();
+        assert!(matches!(error, LoadError::Missing { .. }), "{error}");
+    }
+    let cost = requests.snapshot().requests();
+    assert!(cost <= 1, "{cost} requests");
+}
+
 #[test]
 fn closing_and_opening_changes_nothing() {
     let computer = Computer::new(memory());

@@ -8,8 +8,9 @@ use holdfast_crypto::RecoveryCode;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::archive::{Archive, open_store};
-use crate::format::DeviceRecord;
+use crate::archive::{Archive, ArchiveError, open_store};
+use crate::format::{DeviceRecord, Time};
+use crate::snapshots::Snapshot;
 
 use super::store_arguments::{StoreArguments, computer_name};
 use super::{CommandError, Context, Output, opening};
@@ -19,7 +20,7 @@ use super::{CommandError, Context, Output, opening};
 pub struct Recover {
     #[command(flatten)]
     store: StoreArguments,
-    /// Start current/ as this device's newest snapshot; empty unless given
+    /// Start current/ with what this device stored last; empty unless given
     #[arg(long, value_name = "DEVICE")]
     from: Option<String>,
     /// What this computer is called in snapshots/; its host name unless given
@@ -50,6 +51,7 @@ impl Recover {
         let device = self.device.unwrap_or_else(computer_name);
         let archive = Archive::recover(store, &home, settings, &code, &device, from.as_deref())
             .map_err(CommandError::from_error)?;
+        let start = start_of(&archive, from.as_deref()).map_err(CommandError::from_error)?;
         let device = archive.device_record().name;
         let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
         let text = format!(
@@ -57,12 +59,7 @@ impl Recover {
              current/ starts {}.\n\
              Devices of the archive before: {}\n\n\
              Next: holdfast snapshots, holdfast mount DIR\n",
-            match &from {
-                Some(from) => format!("as the newest snapshot of {from:?}"),
-                None =>
-                    "empty (--from DEVICE would have started it as that device's newest snapshot)"
-                        .to_owned(),
-            },
+            told(from.as_deref(), start.as_ref()),
             names.join(", "),
         );
         let json = json!({
@@ -70,9 +67,52 @@ impl Recover {
             "device": device,
             "device_id": archive.device().to_string(),
             "from": from,
+            "from_time": start.as_ref().map(|start| opening::shown_time(start.time)),
+            "from_snapshot": start.as_ref().and_then(|start| start.snapshot.as_deref()),
             "devices": names,
         });
         Ok(Output::new(text, json))
+    }
+}
+
+/// What `current/` starts with.
+struct Start {
+    time: Time,
+    /// The snapshot that it is; a flush leaves what is none.
+    snapshot: Option<String>,
+}
+
+fn start_of(archive: &Archive, from: Option<&str>) -> Result<Option<Start>, ArchiveError> {
+    let (Some(from), Some((_, commit))) = (from, archive.head()) else {
+        return Ok(None);
+    };
+    let snapshots = archive.snapshots()?;
+    let is_it = |snapshot: &Snapshot| {
+        let device = snapshot.device == from || snapshot.name.device.to_string() == from;
+        device && snapshot.time == commit.time
+    };
+    let snapshot = snapshots.into_iter().rfind(is_it);
+    Ok(Some(Start {
+        time: commit.time,
+        snapshot: snapshot.map(|snapshot| snapshot.folder),
+    }))
+}
+
+fn told(from: Option<&str>, start: Option<&Start>) -> String {
+    match (from, start) {
+        (None, _) => {
+            "empty (--from DEVICE would have started it with what that device stored last)".into()
+        }
+        (Some(from), None) => format!("empty: {from:?} has stored nothing yet"),
+        (Some(from), Some(start)) => {
+            let time = opening::shown_time(start.time);
+            match &start.snapshot {
+                Some(name) => format!("as the snapshot {name:?} of {from:?}, its newest ({time})"),
+                None => format!(
+                    "with what {from:?} stored last ({time}), which is newer than its snapshots"
+                ),
+            }
+        }
     }
 }
 
@@ -109,7 +149,7 @@ fn ask_for_device(devices: &[DeviceRecord]) -> Result<Option<String>, CommandErr
         }
         write!(
             terminal,
-            "Start current/ as the newest snapshot of (nothing: start empty): "
+            "Start current/ with what was stored last by (nothing: start empty): "
         )?;
         terminal.flush()?;
         let mut line = String::new();
