@@ -139,7 +139,8 @@ impl Home {
 
     /// Runs a command that must be refused; gives its sentence.
     ///
-    /// One sentence on standard error, nothing on standard output, no panic, an exit code that is not 0.
+    /// One sentence on standard error, nothing on standard output, no panic, an exit code that is not 0;
+    /// with `--json` the error as JSON.
     #[track_caller]
     pub fn refused(&self, arguments: &[&str]) -> String {
         let run = self.run(arguments);
@@ -159,6 +160,16 @@ impl Home {
         );
         let sentence = run.err.trim();
         assert_eq!(sentence.lines().count(), 1, "not one sentence:\n{sentence}");
+        // For a program the same, once more.
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        let run = self.run(&all);
+        let told: Value = serde_json::from_str(&run.out)
+            .unwrap_or_else(|error| panic!("{all:?} printed no JSON ({error}): {}", run.out));
+        assert!(
+            run.code != 0 && told["error"].is_string(),
+            "{all:?}: {told}"
+        );
         sentence.to_owned()
     }
 
