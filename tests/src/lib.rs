@@ -7,6 +7,9 @@
 pub mod commands;
 pub mod compare;
 pub mod drive;
+pub mod fixture;
+#[path = "../fuzz/src/lib.rs"]
+pub mod fuzz_targets;
 pub mod home;
 pub mod proxy;
 pub mod servers;

@@ -1,9 +1,3 @@
 #![no_main]
-use holdfast::format::list::ListNode;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(value) = ListNode::decode(bytes) {
-        assert_eq!(value.encode().as_slice(), bytes);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| holdfast_fuzz::list_node(bytes));
