@@ -48,7 +48,14 @@ pub fn recovery_code() -> String {
 
 /// A copy of a part of it, which may be changed.
 pub fn copy(part: &str, to: &Path) {
+    use std::os::unix::fs::PermissionsExt;
     commands::copy(&folder().join(part), to);
+    // What checks the fixtures out does not keep that the key is its owner's alone.
+    let key = to.join("key");
+    if key.exists() {
+        let owners = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&key, owners).expect("the key file is ours");
+    }
 }
 
 /// What a restored snapshot must be; `base` is that of another listing, on which this one builds.
