@@ -191,7 +191,7 @@ async fn find_missing(
         .filter(|name| !judgement.needed.contains(name))
         .collect();
     report.missing = judgement
-        .needed
+        .kept_needs
         .into_iter()
         .filter(|name| !survey.exists(name))
         .collect();

@@ -119,6 +119,8 @@ fn a_frozen_archive_is_recovered_and_restored() {
         home.ok(&arguments);
         assert_restored(snapshot, base, &target);
     }
+    home.ok(&["check", "--read-data"]);
+    home.ok(&["scrub"]);
 }
 
 /// The reader that was written from the documents alone restores it too.

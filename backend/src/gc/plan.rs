@@ -18,6 +18,9 @@ pub struct Judgement {
     pub forgotten: BTreeSet<CommitName>,
     /// Everything that kept commits and backups under way need: packs, index and key objects, refs, commits.
     pub needed: BTreeSet<ObjectName>,
+    /// What of that kept commits need. Refs that stay behind a deleted commit (later ones build on them)
+    /// count as a backup under way while they are young: gc spares what they name, but nobody misses it.
+    pub kept_needs: BTreeSet<ObjectName>,
     /// The refs by which it is needed: of kept commits, of backups under way, and young ones.
     pub live: BTreeSet<ObjectName>,
     /// Commits that a pin keeps and that are not there.
@@ -55,7 +58,8 @@ pub fn judge(survey: &Survey, rules: &Rules) -> Result<Judgement, GcError> {
         .collect();
 
     let mut live = BTreeSet::new();
-    let mut needed: BTreeSet<ObjectName> = kept.iter().map(|commit| (*commit).into()).collect();
+    let mut kept_needs: BTreeSet<ObjectName> = kept.iter().map(|commit| (*commit).into()).collect();
+    let mut needed = kept_needs.clone();
     for name in survey.refs.texts().keys() {
         let ObjectName::Refs {
             device, sequence, ..
@@ -63,22 +67,23 @@ pub fn judge(survey: &Survey, rules: &Rules) -> Result<Judgement, GcError> {
         else {
             continue;
         };
-        let is_live = protected.contains(&(device, sequence))
-            || chains.is_under_way(device, sequence)
-            || is_young(survey, name, rules);
+        let is_protected = protected.contains(&(device, sequence));
+        let is_live =
+            is_protected || chains.is_under_way(device, sequence) || is_young(survey, name, rules);
         if is_live && !is_superseded(survey, name) {
             live.insert(*name);
-            needed.extend(
-                survey
-                    .refs
-                    .needs(name, survey.marks.moved(), |new| survey.exists(new))?,
-            );
+            let needs = needs_of(survey, name)?;
+            if is_protected {
+                kept_needs.extend(needs.iter().copied());
+            }
+            needed.extend(needs);
         }
     }
     Ok(Judgement {
         kept,
         forgotten,
         needed,
+        kept_needs,
         live,
         lost_pins,
     })

@@ -147,3 +147,28 @@ async fn bytes_of_their_name_in_the_wrong_place_are_malformed() {
     );
     assert_eq!(report.faults.len(), 2);
 }
+
+/// Refs stay while later ones build on them, also when their commit and what only it needed are gone.
+#[tokio::test]
+async fn what_only_a_deleted_commit_needed_is_not_missed() {
+    let store = TimedStore::new(BEGIN);
+    let needed = [put(&store, &index()).await];
+    let first = back_up(&store, A, 1, &needed).await;
+    let gone = put(&store, &pack()).await;
+    let mut base = needed.to_vec();
+    base.push(gone);
+    let second = back_up(&store, A, 2, &base).await;
+    back_up(&store, A, 3, &needed).await;
+    forget(&store, A, BEGIN, BTreeSet::from([second.commit]))
+        .await
+        .expect("stored");
+    // Gone with its commit; the refs are still there, and young.
+    store.delete(&second.commit.into()).await.expect("deleted");
+    store.delete(&gone).await.expect("deleted");
+    let report = scrubbed(&store).await;
+    assert!(!report.missing.contains(&gone), "{report:?}");
+    // What a kept commit needs is missed.
+    store.delete(&first.pack).await.expect("deleted");
+    let report = scrubbed(&store).await;
+    assert!(report.missing.contains(&first.pack), "{report:?}");
+}

@@ -80,14 +80,14 @@ impl Stock {
     /// Whether a kept commit needs the object; yes where that is not known.
     pub(crate) fn is_needed(&self, name: &ObjectName) -> bool {
         let judgement = self.judged.as_ref().map(|(_, judgement)| judgement);
-        judgement.is_none_or(|judgement| judgement.needed.contains(name))
+        judgement.is_none_or(|judgement| judgement.kept_needs.contains(name))
     }
 
-    /// Everything that kept commits and backups under way need, as far as known.
+    /// Everything that kept commits need, as far as known.
     pub(crate) fn needed(&self) -> BTreeSet<ObjectName> {
         let judgement = self.judged.as_ref().map(|(_, judgement)| judgement);
         judgement
-            .map(|judgement| judgement.needed.clone())
+            .map(|judgement| judgement.kept_needs.clone())
             .unwrap_or_default()
     }
 
