@@ -87,6 +87,9 @@ pub enum ArchiveError {
     /// Marks cannot be read.
     #[error(transparent)]
     Marks(#[from] MarksError),
+    /// The archive cannot be surveyed.
+    #[error(transparent)]
+    Survey(#[from] holdfast_backend::gc::GcError),
     /// The packer could not store what it has.
     #[error(transparent)]
     Packer(#[from] PackerError),

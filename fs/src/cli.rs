@@ -23,6 +23,7 @@ pub use progress::Progress;
 mod backup;
 mod cat;
 mod check;
+mod compact;
 mod completions;
 mod diff;
 mod find;
@@ -112,6 +113,8 @@ pub enum Command {
     Gc(gc::Gc),
     /// Take forgotten snapshots back, as long as their data is there
     Undelete(undelete::Undelete),
+    /// Copy what is used out of packs that are mostly unused, so that gc can free them
+    Compact(compact::Compact),
     /// Bring folders into the drive, without the mount, and take a snapshot
     Backup(backup::Backup),
     /// Print a completion script for a shell
@@ -192,6 +195,7 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
         Command::Forget(command) => command.run(&context),
         Command::Gc(command) => command.run(&context),
         Command::Undelete(command) => command.run(&context),
+        Command::Compact(command) => command.run(&context),
         Command::Backup(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),

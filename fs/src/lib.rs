@@ -12,6 +12,7 @@ pub mod chunk;
 pub mod chunks;
 pub mod cli;
 pub mod commit;
+pub mod compact;
 pub mod compress;
 pub mod content;
 pub mod control;

@@ -595,10 +595,18 @@ impl Shared {
 }
 
 fn finish(pack: OpenPack, keychain: &Keychain) -> (Object, PackedChunks) {
+    finish_pack(pack.builder, pack.chunks, keychain)
+}
+
+/// The finished pack of these chunks, whose ciphertexts are in the builder already.
+pub(crate) fn finish_pack(
+    builder: PackBuilder,
+    chunks: Vec<PackedChunk>,
+    keychain: &Keychain,
+) -> (Object, PackedChunks) {
     let epoch = keychain.current_epoch();
     let index_key = &keychain.current().index;
-    let keys: Vec<Digest> = pack
-        .chunks
+    let keys: Vec<Digest> = chunks
         .iter()
         .map(|chunk| chunk.key)
         .collect::<BTreeSet<_>>()
@@ -614,21 +622,21 @@ fn finish(pack: OpenPack, keychain: &Keychain) -> (Object, PackedChunks) {
             .expect("every key was collected") as u32,
     };
     let table = PackTable {
-        entries: pack.chunks.iter().map(entry).collect(),
+        entries: chunks.iter().map(entry).collect(),
         keys: keys.clone(),
     };
     let table = table.encrypt(epoch, index_key);
     let table_length = u32::try_from(table.len()).expect("a table is shorter than its pack");
     let trailer = Trailer {
-        table_offset: pack.builder.len(),
+        table_offset: builder.len(),
         table_length,
     };
     let trailer = encrypt_trailer(epoch, index_key, &trailer);
-    let object = pack.builder.finish(&table, &trailer);
+    let object = builder.finish(&table, &trailer);
     let packed = PackedChunks {
         pack: object.name().digest(),
         size: object.len(),
-        chunks: pack.chunks,
+        chunks,
     };
     (object, packed)
 }

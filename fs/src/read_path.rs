@@ -535,6 +535,32 @@ impl ReadPath {
         })
     }
 
+    /// The same for whoever must tell a damaged chunk from a store that does not answer.
+    pub(crate) fn verify(
+        &self,
+        id: &ChunkId,
+        place: &Location,
+        stored: &[u8],
+    ) -> Result<bool, LoadError> {
+        match self.session_key(&place.key) {
+            Ok(session) => Ok(self
+                .open(&session, place.kind, id, place.raw, stored)
+                .is_some()),
+            Err(ReadError::TimedOut) => Err(LoadError::Unavailable {
+                outage: Outage::TimedOut,
+            }),
+            Err(ReadError::Store(error))
+                if !matches!(
+                    error.kind(),
+                    StoreErrorKind::NotFound | StoreErrorKind::Damaged
+                ) =>
+            {
+                Err(LoadError::other(error))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
     /// A chunk from wherever it can still be had: this computer's memory, queue, log and disk, then good
     /// copies in the store. `is_good` says which those are.
     pub(crate) fn rescue(

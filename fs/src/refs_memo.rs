@@ -33,7 +33,7 @@ pub(crate) struct RefsMemo {
 /// A chunk that refers to others. Folder trees and link tables are told apart because they decode
 /// differently.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Node {
+pub(crate) enum Node {
     Tree(ChunkId),
     Links(ChunkId),
     List(ChunkId),
@@ -44,9 +44,9 @@ pub(crate) type PackOf<'a> = dyn Fn(&ChunkId) -> Result<Option<Digest>, LoadErro
 
 /// What a node refers to.
 #[derive(Default)]
-struct Children {
-    data: Vec<ChunkId>,
-    nodes: Vec<Node>,
+pub(crate) struct Children {
+    pub(crate) data: Vec<ChunkId>,
+    pub(crate) nodes: Vec<Node>,
 }
 
 struct Frame {
@@ -82,9 +82,7 @@ impl RefsMemo {
         root: &Inode,
         links: Option<&TreeRef>,
     ) -> Result<BTreeSet<Digest>, LoadError> {
-        let mut top = Children::default();
-        top.inode(root);
-        top.nodes.extend(links.map(|tree| Node::Links(tree.id)));
+        let top = Children::of_commit(root, links);
         let mut packs = BTreeSet::new();
         for id in &top.data {
             packs.insert(self.number_of(pack_of, ChunkKind::Data, id)?);
@@ -188,7 +186,7 @@ impl RefsMemo {
 }
 
 impl Node {
-    fn chunk(self) -> (ChunkKind, ChunkId) {
+    pub(crate) fn chunk(self) -> (ChunkKind, ChunkId) {
         match self {
             Node::Tree(id) | Node::Links(id) => (ChunkKind::Tree, id),
             Node::List(id) => (ChunkKind::List, id),
@@ -197,6 +195,14 @@ impl Node {
 }
 
 impl Children {
+    /// What a commit's own object refers to.
+    pub(crate) fn of_commit(root: &Inode, links: Option<&TreeRef>) -> Self {
+        let mut top = Self::default();
+        top.inode(root);
+        top.nodes.extend(links.map(|tree| Node::Links(tree.id)));
+        top
+    }
+
     fn inode(&mut self, inode: &Inode) {
         match &inode.body {
             Body::Regular { list, .. } => self.list(list),
@@ -230,7 +236,8 @@ impl Children {
     }
 }
 
-fn children_of(node: Node, bytes: &[u8]) -> Option<Children> {
+/// What a loaded node refers to; `None` if it is not a node of this kind.
+pub(crate) fn children_of(node: Node, bytes: &[u8]) -> Option<Children> {
     let mut children = Children::default();
     match node {
         Node::Tree(_) => {

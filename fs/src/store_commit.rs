@@ -48,7 +48,7 @@ const LONGEST_CHAIN: usize = 32;
 /// More index objects than this, and the small ones are merged.
 const MOST_INDEX_OBJECTS: usize = 32;
 /// An index object that covers fewer packs than this is small.
-const SMALL_INDEX_PACKS: usize = 32;
+pub(crate) const SMALL_INDEX_PACKS: usize = 32;
 /// About so many chunks per index object: it is made in memory, at some 100 bytes each.
 const INDEX_CHUNKS: u32 = 50_000;
 
@@ -278,18 +278,28 @@ impl Archive {
                 !small
             });
         }
+        let mut names: BTreeSet<ObjectName> = chosen.into_keys().map(ObjectName::Index).collect();
+        names.extend(self.store_index_of(uncovered)?.into_keys());
+        Ok(names)
+    }
+
+    /// Stores index objects that cover exactly these packs, trees and data apart; says which covers which.
+    pub(crate) fn store_index_of(
+        &self,
+        packs: impl IntoIterator<Item = Digest>,
+    ) -> Result<BTreeMap<ObjectName, Vec<Digest>>, ArchiveError> {
         let holds_trees = |pack: &Digest| {
             self.places
                 .pack(pack)
                 .is_some_and(|facts| facts.holds_trees)
         };
-        let (trees, data): (Vec<Digest>, Vec<Digest>) =
-            uncovered.into_iter().partition(holds_trees);
-        let mut names: BTreeSet<ObjectName> = chosen.into_keys().map(ObjectName::Index).collect();
+        let (trees, data): (Vec<Digest>, Vec<Digest>) = packs.into_iter().partition(holds_trees);
+        let mut stored = BTreeMap::new();
         for group in [self.group(trees), self.group(data)].concat() {
-            names.insert(self.store_one_index(&self.places.chunks_of(&group)?)?);
+            let name = self.store_one_index(&self.places.chunks_of(&group)?)?;
+            stored.insert(name, group);
         }
-        Ok(names)
+        Ok(stored)
     }
 
     /// Packs in groups of about [`INDEX_CHUNKS`].

@@ -232,6 +232,22 @@ impl Places {
         Ok(packs)
     }
 
+    /// Calls `found` with every chunk of these packs and its pack, in one pass over the index.
+    pub(crate) fn each_chunk(
+        &self,
+        packs: &HashSet<Digest>,
+        mut found: impl FnMut(&Digest, &PackedChunk),
+    ) -> Result<(), IndexError> {
+        self.index
+            .chunks_of_packs(packs, |entry| found(&entry.location.pack, &packed(&entry)))
+    }
+
+    /// The packs that an index object covers.
+    pub(crate) fn covered_by(&self, object: &Digest) -> Vec<Digest> {
+        let state = self.state.read();
+        state.objects.get(object).cloned().unwrap_or_default()
+    }
+
     /// Every pack.
     pub(crate) fn packs(&self) -> Vec<Digest> {
         self.state.read().packs.keys().copied().collect()
