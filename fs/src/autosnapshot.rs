@@ -111,11 +111,17 @@ impl Filesystem {
     }
 
     fn leftover(&self) -> Leftover {
-        let files = self.namespace.lock().changed_files() as u64;
+        let (files, unchunked_bytes) = {
+            let namespace = self.namespace.lock();
+            (
+                namespace.changed_files() as u64,
+                namespace.unchunked_bytes(),
+            )
+        };
         let bytes = if files == 0 {
             0
         } else {
-            self.write.queued_bytes() + self.write.memory_bytes()
+            self.write.queued_bytes() + unchunked_bytes
         };
         Leftover {
             bytes,

@@ -21,7 +21,7 @@ pub mod nodes;
 pub mod operation;
 pub mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -149,6 +149,23 @@ impl Namespace {
                 .iter()
                 .map(|layer| layer.states.len())
                 .sum::<usize>()
+    }
+
+    /// Bytes of changed files that are in no chunk yet: in memory, or in the log as they were written.
+    pub fn unchunked_bytes(&self) -> u64 {
+        let layers = self.layers.iter().rev().map(|layer| &layer.states);
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        // The newest state of each file; it has what is frozen below it.
+        for (file, slot) in std::iter::once(&self.overlay).chain(layers).flatten() {
+            if seen.insert(*file)
+                && let Slot::Here(state) = slot
+                && let BodyState::Regular(content) = &state.body
+            {
+                bytes += content.raw_bytes();
+            }
+        }
+        bytes
     }
 
     /// Frozen views, oldest first.

@@ -35,7 +35,7 @@ use crate::memory::MemoryBudget;
 
 mod packed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use packed::{PackedChunk, PackedChunks};
 pub(crate) use packed::{index_body, split};

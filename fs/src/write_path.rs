@@ -275,7 +275,8 @@ impl WritePath {
                 _ => return Ok(()),
             }
         };
-        if !self.archive.packer().is_queued(&id) && !self.archive.known(&id) {
+        let is_stored = self.archive.is_stored(&id);
+        if !is_stored && !self.archive.packer().is_queued(&id) {
             let stored = self.log.read(&position).map_err(LoadError::other)?;
             let stored = Ciphertext::from_stored(stored).map_err(LoadError::other)?;
             self.archive
@@ -283,7 +284,7 @@ impl WritePath {
                 .add(kind, id, raw_length, key, &stored)
                 .map_err(LoadError::other)?;
         }
-        let place = if self.archive.known(&id) {
+        let place = if is_stored {
             Place::Stored
         } else {
             Place::Queued
@@ -427,8 +428,9 @@ impl ChunkSink for LogSink<'_> {
             }
             pending.in_flight.insert(id);
         }
-        let known = path.archive.known(&id);
-        let logged = if known {
+        // On its way to the store is not enough: whoever sent it (a commit from what the log has in
+        // another form, a backup from its source) has no record of it here that survives this process.
+        let logged = if path.archive.is_stored(&id) {
             Ok(None)
         } else {
             path.log_chunk(kind, id, plaintext).map(Some)

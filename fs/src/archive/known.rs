@@ -94,9 +94,11 @@ impl KnownMarks {
 impl Archive {
     /// Whether this chunk need not be stored again.
     pub fn known(self: &Archive, id: &ChunkId) -> bool {
-        if self.packer.is_queued(id) {
-            return true;
-        }
+        self.packer.is_queued(id) || self.is_stored(id)
+    }
+
+    /// Whether it stands in the store, where deduplication may rely on it.
+    pub fn is_stored(self: &Archive, id: &ChunkId) -> bool {
         let places = match self.places.locate(id) {
             Ok(places) if places.is_empty() => return false,
             Ok(places) => places,

@@ -32,11 +32,12 @@ impl Rate {
 impl Filesystem {
     /// How the drive is doing; never waits for the store.
     pub fn status(&self) -> Status {
-        let (changed_files, known_inodes) = {
+        let (changed_files, known_inodes, unchunked_bytes) = {
             let namespace = self.namespace.lock();
             (
                 namespace.changed_files() as u64,
                 namespace.known.count() as u64,
+                namespace.unchunked_bytes(),
             )
         };
         let packer = self.archive.packer();
@@ -52,7 +53,7 @@ impl Filesystem {
             device: self.archive.device_record().name,
             store: store.location(),
             read_only: self.log.read_only_reason().map(|why| why.to_string()),
-            queued_bytes: self.write.queued_bytes() + self.write.memory_bytes(),
+            queued_bytes: self.write.queued_bytes() + unchunked_bytes,
             changed_files,
             bytes_per_second: self.rate.lock().per_second(Instant::now(), stored_bytes),
             stored_bytes,

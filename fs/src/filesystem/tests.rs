@@ -4,6 +4,7 @@ use holdfast_backend::store::{MemoryStore, ObjectStore};
 use super::*;
 use crate::archive::tests::{Computer, memory};
 use crate::engine::{Engine, EngineOptions};
+use crate::packer::tests::Refusing;
 
 mod against_model;
 
@@ -300,6 +301,95 @@ fn an_unchanged_drive_makes_no_commit() {
     drive.path("/current/f").unwrap();
     drive.fs().flush_all(soon()).unwrap();
     assert_eq!((drive.packs(), drive.commits()), before);
+}
+
+/// Closing a file behind the snapshot that holds all of it changes nothing, and stores nothing.
+#[test]
+fn a_close_behind_a_snapshot_makes_no_commit() {
+    let drive = Drive::new();
+    let flags = OpenFlags {
+        write: true,
+        ..OpenFlags::default()
+    };
+    let (attr, opened) = drive
+        .fs()
+        .create(CURRENT_INO, b"f", 0o644, 1, 1, flags)
+        .unwrap();
+    let data = noise(1, 3 << 20);
+    drive
+        .fs()
+        .write(attr.ino, opened.handle, 0, &data, false)
+        .unwrap();
+    let ticket = drive.fs().begin_snapshot(Some("s")).unwrap();
+    drive.fs().flush(attr.ino, opened.handle).unwrap();
+    drive.fs().release(attr.ino, opened.handle);
+    drive.fs().wait_snapshot(ticket, soon()).unwrap();
+    let before = drive.commits();
+    drive.fs().flush_all(soon()).unwrap();
+    assert_eq!(drive.fs().status().changed_files, 0);
+    assert_eq!(drive.commits(), before);
+    assert!(drive.read("/current/f") == data);
+    assert!(drive.read("/snapshots/laptop/s/f") == data);
+}
+
+/// A commit that the store refuses has sent what the log has of an open file as it was written. When the
+/// file is closed and cut, its chunks have to come into the log all the same: the packer dies with the process.
+#[test]
+fn what_a_refused_commit_has_sent_survives_the_process() {
+    let inner = memory();
+    let store = Arc::new(Refusing {
+        inner: inner.clone(),
+        refuse: false.into(),
+    });
+    let computer = Computer::new(store.clone());
+    let settings = crate::archive::tests::settings();
+    let (archive, _) = Archive::create(store.clone(), &computer.home, settings, "laptop").unwrap();
+    let mut drive = Drive {
+        computer,
+        store: inner,
+        engine: Some(Engine::open_on(archive, options()).unwrap()),
+    };
+    *store.refuse.lock() = true;
+    let flags = OpenFlags {
+        write: true,
+        ..OpenFlags::default()
+    };
+    let (attr, opened) = drive
+        .fs()
+        .create(CURRENT_INO, b"f", 0o644, 1, 1, flags)
+        .unwrap();
+    let mut data = noise(1, 3 << 20);
+    let write = |offset: usize, data: &[u8]| {
+        let fs = drive.fs();
+        fs.write(attr.ino, opened.handle, offset as u64, data, false)
+            .unwrap();
+    };
+    write(0, &data);
+    drive.fs().begin_snapshot(Some("s")).unwrap();
+    wait_until("the commit is refused", || {
+        drive.fs().status().trouble.is_some()
+    });
+    write(data.len(), b"more");
+    let before = data.clone();
+    data.extend(b"more");
+    drive.fs().flush(attr.ino, opened.handle).unwrap();
+    drive.fs().release(attr.ino, opened.handle);
+    wait_until("the closed file is cut", || {
+        drive.fs().namespace.lock().unchunked_bytes() == 0
+    });
+    *store.refuse.lock() = false;
+    drive.kill();
+    assert!(drive.read("/current/f") == data);
+    drive.fs().flush_all(soon()).unwrap();
+    assert!(drive.read("/snapshots/laptop/s/f") == before);
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

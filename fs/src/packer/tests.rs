@@ -123,9 +123,10 @@ impl PackerSurroundings for Nothing {
     fn pack_stored(&self, _: &PackedChunks) {}
 }
 
-struct Refusing {
-    inner: Arc<holdfast_backend::store::MemoryStore>,
-    refuse: Mutex<bool>,
+/// A store that has no space left while it is told so.
+pub(crate) struct Refusing {
+    pub(crate) inner: Arc<holdfast_backend::store::MemoryStore>,
+    pub(crate) refuse: Mutex<bool>,
 }
 
 #[async_trait::async_trait]
