@@ -156,42 +156,58 @@ impl Filesystem {
             base: &base,
         };
         let built = build.build(sequence)?;
+        let next = Base {
+            root: built.root.clone(),
+            links: built.links,
+            next_file,
+        };
+        if self.is_said_already(&reason, &base, &next) {
+            return Ok(self.stand_on(next, &built.inodes, sequence)?);
+        }
         let draft = CommitDraft {
             time: moment_of(&reason),
             kind: kind_of(&reason),
             label: label_of(&reason),
-            root: built.root.clone(),
+            root: built.root,
             links: built.links,
             next_file,
             totals: built.totals,
         };
         let outcome = self.archive.store_commit(draft, None)?;
-        let base = Base {
-            root: built.root,
-            links: built.links,
-            next_file,
-        };
-        self.stand_on(base, &built.inodes, sequence)?;
+        self.stand_on(next, &built.inodes, sequence)?;
         let (name, commit) = outcome.commit();
-        let stored = StoredSnapshot {
-            name: commit
-                .label
-                .clone()
-                .unwrap_or_else(|| time_name(commit.time)),
-            sequence: name.sequence,
-            files: commit.totals.files,
-            bytes: commit.totals.bytes,
-            stored_bytes: commit.stored_bytes,
-        };
         if !matches!(reason, Reason::Checkpoint)
             && let Err(error) = self.snapshots.refresh()
         {
             tracing::debug!(%error, "the new snapshot is listed later");
             self.snapshots.refresh_soon();
         }
+        // Two of one second differ by a suffix, which only the list knows.
+        let listed = self.snapshots.folder_of(name.sequence);
+        let named = || commit.label.clone();
+        let stored = StoredSnapshot {
+            name: listed
+                .or_else(named)
+                .unwrap_or_else(|| time_name(commit.time)),
+            sequence: name.sequence,
+            files: commit.totals.files,
+            bytes: commit.totals.bytes,
+            stored_bytes: commit.stored_bytes,
+        };
         self.commits
             .stored(&reason, stored, commit.totals, commit.time);
         Ok(())
+    }
+
+    /// Whether a commit that nobody asked for would hold what the last one holds: content that was in
+    /// that one while its file was open is cut once more when the file is closed.
+    fn is_said_already(&self, reason: &Reason, last: &Base, next: &Base) -> bool {
+        let is_same = last.root == next.root && last.links == next.links;
+        match reason {
+            Reason::Requested(_) => false,
+            Reason::Automatic => is_same && !self.commits.has_checkpoint(),
+            Reason::Checkpoint => is_same,
+        }
     }
 
     /// The commit stands: from now on everything stands over it, here and at replay.

@@ -168,6 +168,16 @@ impl SnapshotsView {
             .cloned()
     }
 
+    /// What the folder of this device's snapshot with that sequence is called, if it is listed.
+    pub(crate) fn folder_of(&self, sequence: u64) -> Option<String> {
+        let device = self.archive.device();
+        let list = self.inner.lock().list.clone()?;
+        list.snapshots
+            .iter()
+            .find(|snapshot| snapshot.name.device == device && snapshot.name.sequence == sequence)
+            .map(|snapshot| snapshot.folder.clone())
+    }
+
     fn list(&self) -> FsResult<Arc<List>> {
         if let Some(list) = self.inner.lock().list.clone() {
             return Ok(list);
