@@ -284,8 +284,8 @@ impl Control {
         let status = self.engine.filesystem.status();
         let why = status.trouble.unwrap_or_else(|| error.to_string());
         format!(
-            "not everything is {what}: {} bytes are still queued ({why}); nothing is lost, look at: holdfast status",
-            status.queued_bytes
+            "not everything is {what}: {} are still queued ({why}); nothing is lost, look at: holdfast status",
+            indicatif::HumanBytes(status.queued_bytes)
         )
     }
 }

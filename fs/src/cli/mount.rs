@@ -199,8 +199,9 @@ fn mounted_text(ready: &Value) -> String {
 /// What is not stored yet, for a person.
 pub(super) fn left_text(left: &Value) -> String {
     format!(
-        "not everything is in the store: {} bytes and {} files are left; they are kept here and go on at the next mount\n",
-        left["bytes"], left["files"]
+        "not everything is in the store: {} and {} files are left; they are kept here and go on at the next mount\n",
+        indicatif::HumanBytes(left["bytes"].as_u64().unwrap_or(0)),
+        left["files"]
     )
 }
 

@@ -9,7 +9,11 @@ use parking_lot::Mutex;
 pub struct Progress {
     bar: ProgressBar,
     shown_from: Mutex<Option<Instant>>,
+    tell_from: Mutex<Option<Instant>>,
 }
+
+/// Who waits for so long is told what for, also without a terminal.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Progress {
     /// A bar that shows itself once a second has passed.
@@ -20,6 +24,7 @@ impl Progress {
         Progress {
             bar,
             shown_from: Mutex::new(Some(Instant::now() + Duration::from_secs(1))),
+            tell_from: Mutex::new(Some(Instant::now() + PATIENCE)),
         }
     }
 
@@ -28,6 +33,7 @@ impl Progress {
         Progress {
             bar: ProgressBar::hidden(),
             shown_from: Mutex::new(None),
+            tell_from: Mutex::new(Some(Instant::now() + PATIENCE)),
         }
     }
 
@@ -49,6 +55,17 @@ impl Progress {
     pub fn say(&self, words: String) {
         self.show_if_due();
         self.bar.set_message(words);
+    }
+
+    /// What is being waited for, as a line of its own: once, and only after some seconds.
+    pub fn tell_why(&self, why: &str) {
+        let mut from = self.tell_from.lock();
+        if from.is_some_and(|from| Instant::now() >= from) {
+            *from = None;
+            self.bar.suspend(|| {
+                eprintln!("waiting: {why}; nothing is lost, and Ctrl-C ends only the waiting");
+            });
+        }
     }
 
     /// Takes the bar away.

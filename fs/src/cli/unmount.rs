@@ -124,6 +124,7 @@ pub(super) fn show_queue(progress: &Progress, line: &Value) {
     );
     if let Some(trouble) = line["trouble"].as_str() {
         words = format!("{words} ({trouble})");
+        progress.tell_why(trouble);
     }
     progress.say(words);
 }
