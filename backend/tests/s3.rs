@@ -143,6 +143,8 @@ impl Server {
                 "-ip=127.0.0.1",
                 "-ip.bind=127.0.0.1",
                 "-s3",
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
                 "-volume.max=100",
             ])
             .args(["-master.volumeSizeLimitMB=256"])

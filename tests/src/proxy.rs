@@ -336,6 +336,7 @@ fn refusal(status: u16) -> String {
     let code = match status {
         403 => "AccessDenied",
         429 | 503 => "SlowDown",
+        507 => "XMinioStorageFull",
         _ => "InternalError",
     };
     let body = format!("<Error><Code>{code}</Code><Message>asked to fail</Message></Error>");

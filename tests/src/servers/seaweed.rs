@@ -57,6 +57,9 @@ impl Seaweed {
             "-volume.max=100",
             "-master.volumeSizeLimitMB=256",
             "-s3",
+            // Two more that listen on a port of their own, the same for all.
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
         ]
         .map(str::to_owned)
         .into();
