@@ -6,13 +6,17 @@ BIN := $(CARGO_TARGET_DIR)/release/holdfast
 # Where a tool installed by cargo is kept.
 TOOLS ?= $(CARGO_TARGET_DIR)/tools
 
-.PHONY: demo demo-down test check bench setup setup-test build
+.PHONY: demo demo-down test check bench setup setup-test setup-servers build
 
 setup:
 	@tests/scripts/setup.sh base
 
 setup-test: setup
 	@tests/scripts/setup.sh test
+
+# More S3 servers for the tests: Garage, and MinIO where there is Go. Takes some minutes, once.
+setup-servers: setup
+	@TOOLS="$(TOOLS)" tests/scripts/setup.sh servers
 
 build: setup
 	cargo build --release --locked -p holdfast

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what `make demo` (base) and `make test` (test) need is there: installs it where it
-# may, otherwise says the exact command. Installs nothing that is there already.
+# may, otherwise says the exact command. Installs nothing that is there already. `servers` builds the S3
+# servers that the tests use where they find them, into the folder TOOLS; a machine may do without.
 set -euo pipefail
 
 what=${1:-base}
@@ -54,4 +55,21 @@ if [ "$what" = test ]; then
     # pip looks at what is there and is quick when nothing is missing.
     "$top/.venv/bin/pip" install --quiet --disable-pip-version-check \
         -r "$top/tests/requirements.txt" -r "$top/tests/reader/requirements.txt"
+fi
+
+if [ "$what" = servers ]; then
+    tools=${TOOLS:?the folder for tools}
+    if ! [ -x "$tools/bin/garage" ] && ! command -v garage >/dev/null; then
+        CARGO_TARGET_DIR=$tools/build cargo install --quiet --locked --root "$tools" garage ||
+            echo "garage cannot be built; its tests are left out" >&2
+        rm -rf "$tools/build"
+    fi
+    if ! [ -x "$tools/bin/minio" ] && ! command -v minio >/dev/null; then
+        if command -v go >/dev/null; then
+            GOBIN="$tools/bin" go install github.com/minio/minio@latest ||
+                echo "minio cannot be built; its tests are left out" >&2
+        else
+            echo "there is no Go to build minio with; its tests are left out" >&2
+        fi
+    fi
 fi
