@@ -48,6 +48,9 @@ if [ ! -e /dev/fuse ]; then
         echo "there is no /dev/fuse; make it with: sudo modprobe fuse" >&2
         exit 1
     fi
+elif ! [ -r /dev/fuse ] || ! [ -w /dev/fuse ]; then
+    echo "/dev/fuse is not open to you; open it with: sudo chmod 666 /dev/fuse" >&2
+    exit 1
 fi
 
 if [ "$what" = test ]; then
