@@ -16,6 +16,7 @@ if [ -e "$demo" ]; then
     exit 1
 fi
 mkdir -p "$drive" && chmod 700 "$demo"
+ln -s "$(realpath "$holdfast")" "$demo/holdfast"
 
 # A real source tree: this project, and the sources of the libraries that it was built from.
 sources=$demo/sources
