@@ -1,0 +1,181 @@
+//! The running server: everything that its calls share.
+//!
+//! The order of locks: vault, then persons, then the audit log (inside of itself). No lock is held while a sink is waited for,
+//! and none across an `await`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use rustls::ServerConfig;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::alerts::Alerts;
+use crate::api::error::ApiError;
+use crate::audit::{Actor, AuditLog, Event, Line, Trouble};
+use crate::authority::Authority;
+use crate::config::{Config, TlsFiles};
+use crate::data_folder::DataFolder;
+use crate::hygiene::Memory;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::persons::Persons;
+use crate::tls::{TlsError, server_config};
+use crate::vault::Vault;
+
+/// What the keystore is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// There are no shares yet.
+    Uninitialised,
+    /// It has no key in memory.
+    Sealed,
+    /// It is open.
+    Unsealed,
+}
+
+/// Everything that the calls share.
+pub struct Server {
+    /// As read at the start.
+    pub config: Config,
+    /// Where everything lies.
+    pub folder: DataFolder,
+    /// The hash chain.
+    pub audit: AuditLog,
+    /// Who is told; nobody any more once the server ends.
+    pub alerts: RwLock<Option<Alerts>>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// How often somebody may try.
+    pub limits: Limits,
+    /// Who may come in.
+    pub persons: RwLock<Persons>,
+    /// Issues certificates.
+    pub authority: Authority,
+    /// Sealed or open.
+    pub vault: RwLock<Vault>,
+    /// What was found out at the last unseal that somebody should look at.
+    pub warnings: Mutex<Vec<Warning>>,
+    /// Certificate and key that the server shows.
+    pub tls_files: TlsFiles,
+    /// Whether pages are locked.
+    pub memory: Memory,
+    pub(crate) tls: RwLock<Arc<ServerConfig>>,
+}
+
+/// Something that an operator should look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Warning {
+    /// The table of persons was changed behind the server's back.
+    PersonsChangedOutside,
+    /// The database is older than the audit log says.
+    DatabaseRolledBack,
+    /// The audit log has not the line that the database remembers.
+    AuditLogCutShort,
+    /// There is no snapshot that is new enough.
+    SnapshotOverdue,
+    /// Pages are not locked in memory.
+    MemoryNotLocked,
+}
+
+impl Server {
+    /// What the keystore is at the moment.
+    pub fn phase(&self) -> Phase {
+        self.vault.read().phase()
+    }
+
+    /// What the listener shakes hands with.
+    pub fn tls(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read())
+    }
+
+    /// Reads the trusted authorities again, after a snapshot has brought one.
+    pub fn renew_tls(&self) -> Result<(), TlsError> {
+        let mut authorities = self.folder.trusted_authorities();
+        authorities.push(self.authority.certificate_pem().to_owned());
+        *self.tls.write() = Arc::new(server_config(&self.tls_files, &authorities)?);
+        Ok(())
+    }
+
+    /// Puts a line on disk, then tells whoever wants to know of it. No line, no act.
+    pub fn record_now(&self, actor: &Actor, event: Event) -> Result<Line, ApiError> {
+        match self.audit.append(actor, event) {
+            Ok(line) => {
+                self.metrics.audit_lines.inc();
+                self.metrics.audit_trouble.set(0);
+                if let Some(alerts) = &*self.alerts.read() {
+                    alerts.line(&line);
+                }
+                Ok(line)
+            }
+            Err(error) => {
+                self.metrics.audit_failures.inc();
+                tracing::error!(%error, "no audit line, no act");
+                self.tell_of_trouble(error.trouble);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The same, off the threads that serve connections.
+    pub async fn record(self: &Arc<Self>, actor: Actor, event: Event) -> Result<Line, ApiError> {
+        self.blocking(move |server| server.record_now(&actor, event)).await
+    }
+
+    /// Runs what waits for the disk off the threads that serve connections.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Server) -> T + Send + 'static,
+    ) -> T {
+        let server = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || work(&server)).await {
+            Ok(done) => done,
+            // A defect; it ends the connection as it would have done without the other thread.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Looks at the audit log without writing; called by `/v1/health` and from time to time.
+    pub fn audit_trouble(&self) -> Option<Trouble> {
+        let trouble = self.audit.trouble();
+        if let Some(trouble) = trouble {
+            self.tell_of_trouble(trouble);
+        }
+        trouble
+    }
+
+    /// Remembers a warning until the keystore is opened again.
+    pub fn warn(&self, warning: Warning) {
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// All that somebody should look at.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = self.warnings.lock().clone();
+        if self.memory == Memory::NotLocked {
+            warnings.push(Warning::MemoryNotLocked);
+        }
+        warnings
+    }
+
+    /// How long a ceremony may last.
+    pub fn ceremony_time(&self) -> Duration {
+        self.config.ceremony_time()
+    }
+
+    /// Once for each trouble: the gauge remembers whether it was told.
+    fn tell_of_trouble(&self, trouble: Trouble) {
+        if self.metrics.audit_trouble.set(1) == 1 {
+            return;
+        }
+        if let Some(alerts) = &*self.alerts.read() {
+            alerts.raise(format!("{}; {}", trouble.sentence(), trouble.next_step()));
+        }
+    }
+}

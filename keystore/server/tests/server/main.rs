@@ -1,0 +1,5 @@
+//! The real server over real TLS.
+
+mod support;
+
+mod thin_thread;
