@@ -63,6 +63,8 @@ pub enum ErrorCode {
     Method,
     /// 409: not as things are.
     Conflict,
+    /// 422: of the right shape, and yet it cannot be.
+    Unfit,
     /// 422: a share that does not count.
     ShareRefused,
 }
@@ -152,6 +154,11 @@ impl ApiError {
         )
     }
 
+    /// A body of the right shape whose content cannot be.
+    pub fn unfit(sentence: impl Into<String>, next_step: impl Into<String>) -> Self {
+        ApiError::new(ErrorCode::Unfit, sentence, next_step)
+    }
+
     /// The database failed. The reason is in the server's log, not in the answer.
     pub fn storage() -> Self {
         ApiError::new(
@@ -193,7 +200,7 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::Method => StatusCode::METHOD_NOT_ALLOWED,
-        ErrorCode::ShareRefused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::Unfit | ErrorCode::ShareRefused => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }
 

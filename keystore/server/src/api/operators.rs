@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -21,7 +22,7 @@ use super::json::JsonBody;
 use super::refusals::Refusals;
 use crate::audit::Event;
 use crate::authority::{AuthorityError, Request};
-use crate::names::{PersonName, Role};
+use crate::names::{NameError, PersonName, Role};
 use crate::persons::{Person, PersonsError};
 use crate::server::Server;
 
@@ -102,11 +103,12 @@ pub async fn add(
 pub async fn remove(
     State(server): State<Arc<Server>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
     let name = name
-        .parse()
-        .map_err(|error: crate::names::NameError| ApiError::bad_request(error.to_string()))?;
+        .map_err(|_| NameError)
+        .and_then(|Path(name)| name.parse())
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
     server.blocking(move |server| remove_now(server, &caller, &name)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -156,7 +158,7 @@ fn remove_now(server: &Server, caller: &Caller, name: &PersonName) -> Result<(),
 impl From<AuthorityError> for ApiError {
     fn from(error: AuthorityError) -> Self {
         let next = "make a request with the holdfast-keystore command, or with openssl req -new";
-        ApiError::new(ErrorCode::BadRequest, error.to_string(), next)
+        ApiError::unfit(error.to_string(), next)
     }
 }
 

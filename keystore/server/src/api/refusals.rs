@@ -25,6 +25,9 @@ pub enum Refusals {
     /// Not the kind of body that the call takes.
     #[response(status = 415)]
     MediaType(ErrorBody),
+    /// Of the right shape, and yet it cannot be; a share that does not count.
+    #[response(status = 422)]
+    Unfit(ErrorBody),
     /// Too many tries.
     #[response(status = 429)]
     TooOften(ErrorBody),

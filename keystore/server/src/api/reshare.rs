@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::Caller;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
 use super::init::{InitRequest, NewShare};
 use super::json::JsonBody;
 use super::refusals::Refusals;
@@ -59,7 +59,6 @@ pub async fn start(
     request_body = SubmitShare,
     responses(
         (status = 200, description = "It counted", body = Submitted),
-        (status = 422, description = "It did not, and why", body = ErrorBody),
         Refusals,
     )
 )]

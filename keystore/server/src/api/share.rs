@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::Caller;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
 use super::json::{JsonBody, ShareText};
 use super::refusals::Refusals;
 use crate::names::PersonName;
@@ -43,7 +43,6 @@ pub struct GoodShare {
     request_body = VerifyShare,
     responses(
         (status = 200, description = "It is good", body = GoodShare),
-        (status = 422, description = "It is not, and why", body = ErrorBody),
         Refusals,
     )
 )]

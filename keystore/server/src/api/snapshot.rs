@@ -149,8 +149,7 @@ async fn receive(server: &Arc<Server>, mut body: Body) -> Result<tempfile::Named
 impl From<SnapshotError> for ApiError {
     fn from(error: SnapshotError) -> Self {
         match error {
-            SnapshotError::NotASnapshot | SnapshotError::Damaged => ApiError::new(
-                ErrorCode::BadRequest,
+            SnapshotError::NotASnapshot | SnapshotError::Damaged => ApiError::unfit(
                 error.to_string(),
                 "send a file that snapshot save or the schedule has made",
             ),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::access::Caller;
-use super::error::{ApiError, ErrorBody};
+use super::error::ApiError;
 use super::json::{JsonBody, ShareText};
 use super::refusals::Refusals;
 use super::status::CeremonyStatus;
@@ -96,7 +96,6 @@ pub async fn start(
     request_body = SubmitShare,
     responses(
         (status = 200, description = "It counted", body = Submitted),
-        (status = 422, description = "It did not, and why", body = ErrorBody),
         Refusals,
     )
 )]

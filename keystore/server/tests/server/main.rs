@@ -1,5 +1,13 @@
 //! The real server over real TLS.
 
+mod sinks;
 mod support;
 
+mod access;
+mod alerts;
+mod audit;
+mod ceremonies;
+mod description;
+mod hostile;
+mod snapshots;
 mod thin_thread;

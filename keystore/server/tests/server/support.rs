@@ -12,8 +12,10 @@ use holdfast_keystore::client::{Client, ClientError, Credential};
 use holdfast_keystore::config::Config;
 use holdfast_keystore::hygiene::Memory;
 use holdfast_keystore::names::Role;
-use holdfast_keystore::serve::{FIRST_OPERATOR, Running};
+use holdfast_keystore::serve::Running;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
@@ -23,7 +25,8 @@ pub const HOLDERS: [&str; 5] = ["alice", "bob", "carol", "dave", "eve"];
 /// A server with a data folder of its own.
 pub struct TestServer {
     folder: TempDir,
-    change: fn(&mut Config),
+    data: PathBuf,
+    change: Box<dyn Fn(&mut Config) + Send + Sync>,
     running: Option<Running>,
 }
 
@@ -46,11 +49,14 @@ impl TestServer {
     }
 
     /// With another configuration.
-    pub async fn with(change: fn(&mut Config)) -> TestServer {
+    pub async fn with(change: impl Fn(&mut Config) + Send + Sync + 'static) -> TestServer {
         let folder = tempfile::Builder::new().prefix("holdfast-test-").tempdir().unwrap();
+        let mut config = Config::for_data(&folder.path().join("data"));
+        change(&mut config);
         let mut server = TestServer {
+            data: config.data,
             folder,
-            change,
+            change: Box::new(change),
             running: None,
         };
         server.run().await;
@@ -58,7 +64,9 @@ impl TestServer {
     }
 
     /// With the five holders added, initialised, and sealed. Gives the shares.
-    pub async fn initialised(change: fn(&mut Config)) -> (TestServer, Vec<Person>, Vec<Share>) {
+    pub async fn initialised(
+        change: impl Fn(&mut Config) + Send + Sync + 'static,
+    ) -> (TestServer, Vec<Person>, Vec<Share>) {
         let server = TestServer::with(change).await;
         let mut holders = Vec::new();
         for name in HOLDERS {
@@ -68,12 +76,13 @@ impl TestServer {
         (server, holders, shares)
     }
 
+    /// The data folder: in the test's own one, unless the configuration has another.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     pub fn config(&self) -> Config {
-        let mut config = Config::for_data(&self.data());
+        let mut config = Config::for_data(&self.folder.path().join("data"));
         config.listen = "127.0.0.1:0".parse().unwrap();
         // Tests submit many shares; the limits have a test of their own.
         config.limits.shares_per_person = 10_000;
@@ -123,10 +132,29 @@ impl TestServer {
     }
 
     pub fn anonymous(&self) -> Client {
-        use rustls::pki_types::pem::PemObject;
-        let path = self.data().join("tls/authority.crt");
-        let authority = rustls::pki_types::CertificateDer::from_pem_file(path).unwrap();
-        Client::anonymous(&self.url(), &[authority]).unwrap()
+        Client::anonymous(&self.url(), &[self.authority()]).unwrap()
+    }
+
+    /// Somebody whose credential another node has issued, and who trusts this one, too.
+    pub fn client_of_elsewhere(&self, person: &Person) -> Client {
+        let credential = Credential::parse(person.credential.as_bytes()).unwrap();
+        Client::new(&self.url(), &credential, &[self.authority()]).unwrap()
+    }
+
+    fn authority(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.data().join("tls/authority.crt")).unwrap()
+    }
+
+    /// Opens the keystore and adds somebody.
+    pub async fn add_unsealed(
+        &self,
+        name: &str,
+        role: Role,
+        holders: &[Person],
+        shares: &[Share],
+    ) -> Person {
+        self.unseal(holders, &shares[..3]).await;
+        self.add(name, role).await
     }
 
     /// Makes a key and a request as a person would, and has the operator add it.

@@ -1,0 +1,195 @@
+//! Who may call what, and when: the whole table, by hand, against the running server.
+
+use std::collections::BTreeSet;
+
+use holdfast_keystore::api::access::CALLS;
+use holdfast_keystore::api::error::{ErrorBody, ErrorCode};
+use holdfast_keystore::client::Client;
+use holdfast_keystore::names::Role;
+use holdfast_keystore::server::Phase;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::support::{HOLDERS, Person, TestServer};
+
+/// Method, path, who may (o)perator, (h)older, (a)uditor, (-) anyone; when: (0) uninitialised, (s)ealed, (u)nsealed.
+const TABLE: &[(&str, &str, &str, &str)] = &[
+    ("GET", "/v1/health", "-oha", "0su"),
+    ("GET", "/v1/openapi.json", "-oha", "0su"),
+    ("GET", "/metrics", "oha", "0su"),
+    ("GET", "/v1/status", "oha", "0su"),
+    ("POST", "/v1/init", "o", "0s"),
+    ("POST", "/v1/unseal/start", "o", "s"),
+    ("POST", "/v1/unseal/submit", "oh", "s"),
+    ("POST", "/v1/unseal/cancel", "o", "s"),
+    ("POST", "/v1/seal", "o", "u"),
+    ("POST", "/v1/share/verify", "oh", "su"),
+    ("POST", "/v1/reshare/start", "o", "u"),
+    ("POST", "/v1/reshare/submit", "oh", "u"),
+    ("POST", "/v1/reshare/cancel", "o", "u"),
+    ("POST", "/v1/rotate/data-key", "o", "u"),
+    ("GET", "/v1/me", "oha", "u"),
+    ("GET", "/v1/operators", "oa", "0u"),
+    ("POST", "/v1/operators", "o", "0u"),
+    ("DELETE", "/v1/operators/{name}", "o", "0u"),
+    ("GET", "/v1/snapshot", "o", "u"),
+    ("POST", "/v1/snapshot/restore", "o", "0"),
+    ("GET", "/v1/audit/tail", "oa", "u"),
+    ("GET", "/v1/audit/verify", "oa", "u"),
+];
+
+struct Callers {
+    operator: Client,
+    holder: Client,
+    auditor: Client,
+    removed: Client,
+    anonymous: Client,
+}
+
+impl Callers {
+    async fn of(server: &TestServer, holder: &Person, auditor: &Person, removed: &Person) -> Callers {
+        Callers {
+            operator: server.operator(),
+            holder: server.client(holder),
+            auditor: server.client(auditor),
+            removed: server.client(removed),
+            anonymous: server.anonymous(),
+        }
+    }
+}
+
+/// Calls with a body that no route takes, so that whoever is let in gets no further than the body.
+async fn call(client: &Client, method: &str, path: &str) -> (StatusCode, Option<ErrorBody>) {
+    let path = path.replace("{name}", "Nobody!");
+    let method: Method = method.parse().unwrap();
+    let mut request = client.request(method.clone(), &path);
+    if method == Method::POST {
+        request = request.header("content-type", "application/json").body("no JSON");
+    }
+    let response = request.send().await.unwrap();
+    let status = response.status();
+    (status, response.json().await.ok())
+}
+
+fn code(answer: &(StatusCode, Option<ErrorBody>)) -> Option<ErrorCode> {
+    answer.1.as_ref().map(|body| body.code)
+}
+
+fn let_in(answer: &(StatusCode, Option<ErrorBody>)) -> bool {
+    let stopped = [
+        ErrorCode::NoCertificate,
+        ErrorCode::UnknownCertificate,
+        ErrorCode::Role,
+        ErrorCode::Sealed,
+        ErrorCode::Uninitialised,
+        ErrorCode::AlreadyUnsealed,
+        ErrorCode::AlreadyInitialised,
+    ];
+    !code(answer).is_some_and(|code| stopped.contains(&code))
+}
+
+async fn walk(callers: &Callers, phase: Phase) {
+    let letter = match phase {
+        Phase::Uninitialised => '0',
+        Phase::Sealed => 's',
+        Phase::Unsealed => 'u',
+    };
+    for (method, path, who, when) in TABLE {
+        let now = when.contains(letter);
+        let by_role = [
+            ('o', &callers.operator),
+            ('h', &callers.holder),
+            ('a', &callers.auditor),
+        ];
+        for (role, client) in by_role {
+            let answer = call(client, method, path).await;
+            let at = format!("{method} {path} by {role}, {phase:?}: {answer:?}");
+            if !who.contains(role) {
+                assert_eq!(code(&answer), Some(ErrorCode::Role), "{at}");
+                assert_eq!(answer.0, StatusCode::FORBIDDEN, "{at}");
+            } else if now {
+                assert!(let_in(&answer), "{at}");
+            } else {
+                let wanted = match phase {
+                    Phase::Uninitialised => vec![ErrorCode::Uninitialised],
+                    Phase::Sealed => vec![ErrorCode::Sealed, ErrorCode::AlreadyInitialised],
+                    Phase::Unsealed => vec![ErrorCode::AlreadyUnsealed, ErrorCode::AlreadyInitialised],
+                };
+                assert!(wanted.contains(&code(&answer).unwrap()), "{at}");
+            }
+        }
+        let open = who.contains('-');
+        let answer = call(&callers.anonymous, method, path).await;
+        let stopped = code(&answer) == Some(ErrorCode::NoCertificate);
+        assert_eq!(stopped, !open, "{method} {path} without a certificate: {answer:?}");
+        let answer = call(&callers.removed, method, path).await;
+        let stopped = code(&answer) == Some(ErrorCode::UnknownCertificate);
+        assert_eq!(stopped, !open, "{method} {path} by somebody who was removed: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_role_and_call_in_every_state() {
+    let server = TestServer::start().await;
+    let mut holders = Vec::new();
+    for name in HOLDERS {
+        holders.push(server.add(name, Role::Holder).await);
+    }
+    let auditor = server.add("audrey", Role::Auditor).await;
+    let removed = server.add("rick", Role::Operator).await;
+    let gone = server.operator().request(Method::DELETE, "/v1/operators/rick");
+    server.operator().send(gone).await.unwrap();
+    let callers = Callers::of(&server, &holders[0], &auditor, &removed).await;
+    walk(&callers, Phase::Uninitialised).await;
+    let shares = server.init(3, &HOLDERS).await;
+    walk(&callers, Phase::Sealed).await;
+    server.unseal(&holders, &shares[..3]).await;
+    walk(&callers, Phase::Unsealed).await;
+}
+
+/// The table above, the server's own, and its description name the same calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_complete_and_the_description_is_true_to_it() {
+    let server = TestServer::start().await;
+    let here: BTreeSet<(String, String)> = TABLE
+        .iter()
+        .map(|(method, path, ..)| (method.to_lowercase(), (*path).to_owned()))
+        .collect();
+    let of_server: BTreeSet<(String, String)> = CALLS
+        .iter()
+        .map(|call| (call.method.to_lowercase(), call.path.to_owned()))
+        .collect();
+    assert_eq!(here, of_server);
+    let document: Value = server.anonymous().get("/v1/openapi.json").await.unwrap();
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            described.insert((method.clone(), path.clone()));
+        }
+    }
+    assert_eq!(here, described);
+}
+
+/// What is not there, and what is called in another way, is answered in the same shape.
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_paths_and_methods() {
+    let server = TestServer::start().await;
+    let operator = server.operator();
+    for path in ["/", "/v1", "/v1/", "/v1/keys", "/v1/operators/a/b", "/v1/../v1/unknown", "//v1/health"] {
+        let response = operator.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let body: ErrorBody = response.json().await.unwrap();
+        assert_eq!(body.code, ErrorCode::NotFound);
+    }
+    for (method, path, allow) in [
+        (Method::DELETE, "/v1/health", "GET"),
+        (Method::PUT, "/v1/operators", "GET, POST"),
+        (Method::GET, "/v1/init", "POST"),
+        (Method::OPTIONS, "/v1/status", "GET"),
+        (Method::TRACE, "/v1/status", "GET"),
+    ] {
+        let response = operator.request(method.clone(), path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        assert_eq!(response.headers()["allow"], allow);
+    }
+}
