@@ -9,15 +9,19 @@
 //!   trusted/             authorities of restored snapshots, certificates only
 //!   first-operator.pem   the first operator's credential, made once; take it away after the first start
 //!   snapshots/           copies of the database, ciphertext
+//!   lock                 held by the running server
 //! ```
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The folder, there and readable by its owner only.
-pub struct DataFolder(PathBuf);
+/// The folder, there and readable by its owner only, and no other server's while this value lives.
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
 
 /// A data folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,12 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// Two servers would write over each other.
+    #[error("another server runs on the data folder {}; end it first", .path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
     /// It is somebody else's.
     #[error("the data folder {} belongs to another user; run the server as its owner", .path.display())]
     Foreign {
@@ -47,57 +57,65 @@ pub enum FolderError {
 impl DataFolder {
     /// Opens or makes it.
     pub fn open(path: &Path) -> Result<DataFolder, FolderError> {
-        let io = |source| FolderError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let folder = DataFolder(path.to_owned());
-        for path in [path, &folder.tls(), &folder.trusted()] {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            made.map_err(io)?;
-        }
+        let at = || path.to_owned();
+        let io = |source| FolderError::Io { path: at(), source };
+        make(path).map_err(io)?;
         let metadata = fs::metadata(path).map_err(io)?;
         if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(FolderError::Open {
-                path: path.to_owned(),
-            });
+            return Err(FolderError::Open { path: at() });
         }
         if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(FolderError::Foreign {
-                path: path.to_owned(),
-            });
+            return Err(FolderError::Foreign { path: at() });
         }
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { path: at() }),
+            Err(TryLockError::Error(source)) => return Err(io(source)),
+        }
+        let folder = DataFolder {
+            path: at(),
+            _lock: lock,
+        };
+        make(&folder.tls()).map_err(io)?;
+        make(&folder.trusted()).map_err(io)?;
         Ok(folder)
     }
 
     /// The database.
     pub fn database(&self) -> PathBuf {
-        self.0.join("keystore.redb")
+        self.path.join("keystore.redb")
     }
 
     /// The audit log.
     pub fn audit_log(&self) -> PathBuf {
-        self.0.join("audit.log")
+        self.path.join("audit.log")
     }
 
     /// The table of persons.
     pub fn persons(&self) -> PathBuf {
-        self.0.join("persons.json")
+        self.path.join("persons.json")
     }
 
     /// The authority and the server's certificate.
     pub fn tls(&self) -> PathBuf {
-        self.0.join("tls")
+        self.path.join("tls")
     }
 
     /// Authorities of restored snapshots.
     pub fn trusted(&self) -> PathBuf {
-        self.0.join("trusted")
+        self.path.join("trusted")
     }
 
     /// The first operator's credential.
     pub fn first_operator(&self) -> PathBuf {
-        self.0.join("first-operator.pem")
+        self.path.join("first-operator.pem")
     }
 
     /// Certificates of all authorities in `trusted/`.
@@ -106,4 +124,8 @@ impl DataFolder {
         let pem = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "crt"));
         pem.filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect()
     }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }

@@ -9,5 +9,6 @@ mod audit;
 mod ceremonies;
 mod description;
 mod hostile;
+mod process;
 mod snapshots;
 mod thin_thread;
