@@ -23,6 +23,7 @@ pub(crate) enum Committed {
     User,
     Session,
     Log,
+    Root,
 }
 
 impl Committed {
@@ -31,6 +32,7 @@ impl Committed {
             Committed::User => "commitment/user-key",
             Committed::Session => "commitment/session-key",
             Committed::Log => "commitment/log-key",
+            Committed::Root => "commitment/root-key",
         }
     }
 

@@ -39,10 +39,16 @@ mod session_key;
 mod log_key;
 mod signature;
 
+mod share;
+mod unseal_key;
+
+mod barrier;
+
 pub use archive::{
     ArchiveKeyPair, ArchivePublicKey, ArchiveSecret, ChunkIdKey, ChunkerKey, CommitKey,
     FingerprintKey, IndexKey, NameKey, WRAPPED_SESSION_KEY_BYTES,
 };
+pub use barrier::{Keyring, RecordPlace};
 pub use ciphertext::{CIPHERTEXT_OVERHEAD_BYTES, Ciphertext};
 pub use error::CryptoError;
 pub use hpke_wrap::PUBLIC_KEY_BYTES;
@@ -52,8 +58,17 @@ pub use recovery_code::{
     RecoveryCode, RecoveryCodeError, RecoveryKeyPair, RecoveryPublicKey, SLOT_BYTES,
 };
 pub use session_key::SessionKey;
+pub use share::{MOST_SHARES, SHARE_CHARACTERS, Share, ShareCommitment, ShareError, ShareLabel};
 pub use signature::{DeviceSigningKey, DeviceVerifyingKey};
+pub use unseal_key::{RootKey, UnsealKey};
 pub use user_key::{KeyringKey, UserKey};
+
+/// Random bytes that are not secret: ids.
+pub fn random_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    secret::fill_random(&mut id);
+    id
+}
 
 /// Number of the one set of algorithms of format 1. It is part of what every chunk and every
 /// wrapped key authenticates, so that no byte made under one set is ever read under another.

@@ -47,6 +47,10 @@ assert_implements_none!(
     DeviceSigningKey,
     RecoveryCode,
     RecoveryKeyPair,
+    Share,
+    UnsealKey,
+    RootKey,
+    Keyring,
 );
 
 /// A message about a wrong code reaches terminals and logs: it names one character at most.

@@ -60,7 +60,10 @@ async fn measure() {
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let (p50, p99) = (at(0.5), at(0.99));
     println!("{rate:.0} reads/s, p50 {p50:.1?}, p99 {p99:.1?}, {CALLERS} callers, {seconds:.0} s");
-    assert!(rate >= BAR_PER_SECOND, "below the bar of {BAR_PER_SECOND} reads/s");
+    assert!(
+        rate >= BAR_PER_SECOND,
+        "below the bar of {BAR_PER_SECOND} reads/s"
+    );
     assert!(p99 <= BAR_P99, "above the bar of {BAR_P99:?}");
 }
 

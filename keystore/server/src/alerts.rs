@@ -120,7 +120,12 @@ impl Alerts {
             started.add(SinkKind::AuditWebhook, What::EveryLine, sink, alerts);
         }
         if audit.syslog {
-            started.add(SinkKind::Syslog, What::EveryLine, Sink::Syslog(SyslogSink), alerts);
+            started.add(
+                SinkKind::Syslog,
+                What::EveryLine,
+                Sink::Syslog(SyslogSink),
+                alerts,
+            );
         }
         Ok(started)
     }
@@ -240,15 +245,24 @@ impl Sink {
 }
 
 fn count(metrics: &Metrics, sink: SinkKind, outcome: AlertOutcome) {
-    metrics.alerts.get_or_create(&AlertLabels { sink, outcome }).inc();
+    metrics
+        .alerts
+        .get_or_create(&AlertLabels { sink, outcome })
+        .inc();
 }
 
 fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// A token or password in a file, without the line end.
-fn secret_file(key: &'static str, path: &std::path::Path) -> Result<zeroize::Zeroizing<String>, SinkError> {
+fn secret_file(
+    key: &'static str,
+    path: &std::path::Path,
+) -> Result<zeroize::Zeroizing<String>, SinkError> {
     let text = std::fs::read_to_string(path).map_err(|error| SinkError {
         key,
         sentence: format!("{} cannot be read: {error}; check the path", path.display()),

@@ -74,7 +74,10 @@ pub fn router(server: Arc<Server>) -> Router {
     let (router, _) = open_api_router().split_for_parts();
     router
         .fallback(nothing_there)
-        .layer(middleware::from_fn_with_state(Arc::clone(&server), access::gate))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&server),
+            access::gate,
+        ))
         .layer(middleware::from_fn_with_state(Arc::clone(&server), count))
         .with_state(server)
 }

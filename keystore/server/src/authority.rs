@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -57,7 +58,9 @@ pub enum AuthorityError {
         source: rcgen::Error,
     },
     /// A name that no certificate can carry.
-    #[error("names has one that no certificate can carry: {source}; write host names and addresses")]
+    #[error(
+        "names has one that no certificate can carry: {source}; write host names and addresses"
+    )]
     Names {
         /// Why.
         source: rcgen::Error,
@@ -90,8 +93,8 @@ impl Request {
     pub fn parse(pem: &str) -> Result<Request, AuthorityError> {
         let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| AuthorityError::Request)?;
-        let parameters = CertificateSigningRequestParams::from_der(&der)
-            .map_err(|_| AuthorityError::Request)?;
+        let parameters =
+            CertificateSigningRequestParams::from_der(&der).map_err(|_| AuthorityError::Request)?;
         let kind = parameters.public_key.algorithm();
         let good = [
             &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -126,8 +129,8 @@ impl Authority {
             move |source| AuthorityError::Damaged { path, source }
         };
         let key_pair = KeyPair::from_pem(&key_pem).map_err(damaged(&key))?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key_pair)
-            .map_err(damaged(&certificate))?;
+        let issuer =
+            Issuer::from_ca_cert_pem(&certificate_pem, key_pair).map_err(damaged(&certificate))?;
         Ok(Authority {
             folder: folder.to_owned(),
             issuer,
@@ -141,8 +144,14 @@ impl Authority {
     }
 
     /// The server's certificate and key (paths), made if there is none, if it ends soon, or if the names are others.
-    pub fn server_certificate(&self, names: &[String]) -> Result<(PathBuf, PathBuf), AuthorityError> {
-        let paths = (self.folder.join("server.crt"), self.folder.join("server.key"));
+    pub fn server_certificate(
+        &self,
+        names: &[String],
+    ) -> Result<(PathBuf, PathBuf), AuthorityError> {
+        let paths = (
+            self.folder.join("server.crt"),
+            self.folder.join("server.key"),
+        );
         let wanted = names.join("\n");
         let names_file = self.folder.join("server.names");
         let same = fs::read_to_string(&names_file).is_ok_and(|made_for| made_for == wanted);
@@ -172,7 +181,10 @@ impl Authority {
     }
 
     /// Makes the first operator's credential: certificate, key and authority in one PEM text, with what the table needs.
-    pub fn first_credential(&self, name: &PersonName) -> (Zeroizing<String>, Fingerprint, HexBytes<32>) {
+    pub fn first_credential(
+        &self,
+        name: &PersonName,
+    ) -> (Zeroizing<String>, Fingerprint, HexBytes<32>) {
         let key = KeyPair::generate().expect("the random generator does not fail");
         let issued = self.sign(name, &key);
         let key_pem = Zeroizing::new(key.serialize_pem());
@@ -212,7 +224,11 @@ fn make_authority() -> (String, Zeroizing<String>) {
     let mut parameters = CertificateParams::default();
     // Two authorities must not have one name, or a verifier would try the wrong one.
     let mark = hex::encode(&Sha256::digest(key.der_bytes())[..4]);
-    set_name_and_time(&mut parameters, &format!("Holdfast keystore authority {mark}"), AUTHORITY_YEARS);
+    set_name_and_time(
+        &mut parameters,
+        &format!("Holdfast keystore authority {mark}"),
+        AUTHORITY_YEARS,
+    );
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = parameters
@@ -284,7 +300,10 @@ mod tests {
     fn it_is_made_once_and_the_server_certificate_follows_the_names() {
         let folder = tempfile::tempdir().unwrap();
         let first = authority(folder.path());
-        assert_eq!(authority(folder.path()).certificate_pem(), first.certificate_pem());
+        assert_eq!(
+            authority(folder.path()).certificate_pem(),
+            first.certificate_pem()
+        );
         let read = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             fs::read(first.server_certificate(&names).unwrap().0).unwrap()
@@ -319,8 +338,16 @@ mod tests {
         let good = request(CertificateParams::default());
         let mut lines: Vec<&str> = good.lines().collect();
         lines.remove(2);
-        for bad in ["", "nonsense", &lines.join("\n"), &good.replace("REQUEST", "THING")] {
-            assert!(matches!(Request::parse(bad), Err(AuthorityError::Request)), "{bad}");
+        for bad in [
+            "",
+            "nonsense",
+            &lines.join("\n"),
+            &good.replace("REQUEST", "THING"),
+        ] {
+            assert!(
+                matches!(Request::parse(bad), Err(AuthorityError::Request)),
+                "{bad}"
+            );
         }
     }
 }

@@ -26,7 +26,9 @@ pub async fn run(server: Arc<Server>, mut ended: watch::Receiver<bool>) {
             _ = ticks.tick() => {}
             _ = ended.wait_for(|ended| *ended) => return,
         }
-        server.blocking(|server| tick(server, Timestamp::now())).await;
+        server
+            .blocking(|server| tick(server, Timestamp::now()))
+            .await;
     }
 }
 
@@ -42,7 +44,10 @@ pub fn tick(server: &Server, now: Timestamp) {
 /// A trouble that may pass is over when a line can be written.
 fn audit_log(server: &Server) {
     if let Some(Trouble::NoSpace | Trouble::Unwritable) = server.audit_trouble() {
-        log("the audit log", server.record_now(&Actor::SERVER, Event::AuditResumed));
+        log(
+            "the audit log",
+            server.record_now(&Actor::SERVER, Event::AuditResumed),
+        );
     }
 }
 
@@ -65,7 +70,10 @@ fn snapshot(server: &Server, now: Timestamp) {
     let overdue = age.is_some_and(|age| age >= every.saturating_mul(2));
     if overdue && !server.warnings().contains(&Warning::SnapshotOverdue) {
         server.warn(Warning::SnapshotOverdue);
-        log("the snapshot", server.record_now(&Actor::SERVER, Event::SnapshotOverdue));
+        log(
+            "the snapshot",
+            server.record_now(&Actor::SERVER, Event::SnapshotOverdue),
+        );
     }
 }
 

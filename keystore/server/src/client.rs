@@ -48,7 +48,9 @@ pub enum ClientError {
         url: String,
     },
     /// No answer.
-    #[error("the keystore {url} does not answer: {sentence}; check the address, and that the server runs")]
+    #[error(
+        "the keystore {url} does not answer: {sentence}; check the address, and that the server runs"
+    )]
     Unreachable {
         /// Where.
         url: Url,
@@ -120,7 +122,10 @@ impl Client {
     }
 
     /// Somebody without a certificate.
-    pub fn anonymous(url: &str, trusted: &[CertificateDer<'static>]) -> Result<Client, ClientError> {
+    pub fn anonymous(
+        url: &str,
+        trusted: &[CertificateDer<'static>],
+    ) -> Result<Client, ClientError> {
         Client::with(url, trusted, None)
     }
 
@@ -136,7 +141,10 @@ impl Client {
             request = request.json(body);
         }
         let response = self.send(request).await?;
-        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         // 204 has no body: `()` is read from `null`.
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         serde_json::from_slice(bytes).map_err(|error| self.strange(error.to_string()))
@@ -160,17 +168,26 @@ impl Client {
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let mut url = self.url.clone();
         url.set_path("");
-        self.http.request(method, format!("{}{}", url.as_str().trim_end_matches('/'), path))
+        self.http.request(
+            method,
+            format!("{}{}", url.as_str().trim_end_matches('/'), path),
+        )
     }
 
     /// Sends it; a refusal becomes an error.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         match serde_json::from_slice(&bytes) {
             Ok(body) => Err(ClientError::Refused(Box::new(body))),
             Err(_) => Err(self.strange(format!("status {status}"))),
@@ -195,7 +212,9 @@ impl Client {
         };
         let mut roots = RootCertStore::empty();
         for certificate in trusted {
-            roots.add(certificate.clone()).map_err(|error| bad(&error))?;
+            roots
+                .add(certificate.clone())
+                .map_err(|error| bad(&error))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)

@@ -321,9 +321,18 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         at_least_one("ceremonies.expire_minutes", self.ceremonies.expire_minutes)?;
-        at_least_one("limits.shares_per_person", self.limits.shares_per_person.into())?;
-        at_least_one("limits.shares_per_address", self.limits.shares_per_address.into())?;
-        at_least_one("limits.failures_per_address", self.limits.failures_per_address.into())?;
+        at_least_one(
+            "limits.shares_per_person",
+            self.limits.shares_per_person.into(),
+        )?;
+        at_least_one(
+            "limits.shares_per_address",
+            self.limits.shares_per_address.into(),
+        )?;
+        at_least_one(
+            "limits.failures_per_address",
+            self.limits.failures_per_address.into(),
+        )?;
         at_least_one("limits.connections", self.limits.connections as u64)?;
         at_least_one("alerts.timeout_seconds", self.alerts.timeout_seconds)?;
         at_least_one("alerts.tries", self.alerts.tries.into())?;
@@ -332,10 +341,16 @@ impl Config {
         at_least_one("rotation.every_days", self.rotation.every_days)?;
         at_least_one("rotation.writes", self.rotation.writes)?;
         if self.ceremonies.expire_minutes > 7 * 24 * 60 {
-            return wrong("ceremonies.expire_minutes", "is more than a week; write at most 10080");
+            return wrong(
+                "ceremonies.expire_minutes",
+                "is more than a week; write at most 10080",
+            );
         }
         if self.names.is_empty() {
-            return wrong("names", "is empty; write the host name that clients use, or leave it out");
+            return wrong(
+                "names",
+                "is empty; write the host name that clients use, or leave it out",
+            );
         }
         if self.rotation.writes > 1 << 31 {
             return wrong(
@@ -401,7 +416,9 @@ impl Mail {
             if address.parse::<lettre::message::Mailbox>().is_err() {
                 return wrong(
                     "alerts.mail",
-                    &format!("names \"{address}\", which is no mail address; write name@example.org"),
+                    &format!(
+                        "names \"{address}\", which is no mail address; write name@example.org"
+                    ),
                 );
             }
         }

@@ -122,7 +122,8 @@ impl DataFolder {
     pub fn trusted_authorities(&self) -> Vec<String> {
         let entries = fs::read_dir(self.trusted()).into_iter().flatten().flatten();
         let pem = entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "crt"));
-        pem.filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect()
+        pem.filter_map(|entry| fs::read_to_string(entry.path()).ok())
+            .collect()
     }
 }
 

@@ -55,8 +55,8 @@ fn lock_pages() -> Memory {
         current: limit.maximum,
         maximum: limit.maximum,
     };
-    let unlimited = limit.maximum.is_none()
-        && rustix::process::setrlimit(Resource::Memlock, raised).is_ok();
+    let unlimited =
+        limit.maximum.is_none() && rustix::process::setrlimit(Resource::Memlock, raised).is_ok();
     let capable = rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;

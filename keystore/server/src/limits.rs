@@ -84,9 +84,17 @@ mod tests {
         assert_eq!(limits.share(&alice, here), Ok(()));
         assert_eq!(limits.share(&alice, here), Ok(()));
         assert_eq!(limits.share(&alice, here), Err(TooOften));
-        assert_eq!(limits.share(&alice, there), Err(TooOften), "another address does not help");
+        assert_eq!(
+            limits.share(&alice, there),
+            Err(TooOften),
+            "another address does not help"
+        );
         assert_eq!(limits.share(&bob, here), Ok(()));
-        assert_eq!(limits.share(&bob, here), Err(TooOften), "three from one address");
+        assert_eq!(
+            limits.share(&bob, here),
+            Err(TooOften),
+            "three from one address"
+        );
         assert_eq!(limits.failure(here), Ok(()));
         assert_eq!(limits.failure(here), Err(TooOften));
         assert_eq!(limits.failure(there), Ok(()));

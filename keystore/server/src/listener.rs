@@ -70,7 +70,8 @@ pub async fn serve(
             }
         };
         let acceptor = TlsAcceptor::from(server.tls());
-        let (protocol, router, watcher) = (Arc::clone(&protocol), router.clone(), graceful.watcher());
+        let (protocol, router, watcher) =
+            (Arc::clone(&protocol), router.clone(), graceful.watcher());
         tokio::spawn(async move {
             let _place = place;
             let shaken = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await;
@@ -95,7 +96,10 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if tokio::time::timeout(ENDING_TIME, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(ENDING_TIME, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("connections were cut that had not finished in time");
     }
 }

@@ -119,13 +119,41 @@ impl Metrics {
         let mut registry = self.registry.lock();
         registry.register("requests", "Answered requests", self.requests.clone());
         registry.register("request_seconds", "Time to answer", self.seconds.clone());
-        registry.register("alerts", "Alerts and copies of audit lines by what came of them", self.alerts.clone());
-        registry.register("audit_lines", "Audit lines on disk", self.audit_lines.clone());
-        registry.register("audit_failures", "Audit lines that could not be written", self.audit_failures.clone());
-        registry.register("seal_state", "0 uninitialised, 1 sealed, 2 unsealed", self.seal_state.clone());
-        registry.register("audit_trouble", "1 while no audit line can be written", self.audit_trouble.clone());
-        registry.register("newest_snapshot_timestamp_seconds", "When the newest snapshot was taken; 0 if there is none", self.newest_snapshot.clone());
-        registry.register("memory_locked", "1 if pages are locked in memory", self.memory_locked.clone());
+        registry.register(
+            "alerts",
+            "Alerts and copies of audit lines by what came of them",
+            self.alerts.clone(),
+        );
+        registry.register(
+            "audit_lines",
+            "Audit lines on disk",
+            self.audit_lines.clone(),
+        );
+        registry.register(
+            "audit_failures",
+            "Audit lines that could not be written",
+            self.audit_failures.clone(),
+        );
+        registry.register(
+            "seal_state",
+            "0 uninitialised, 1 sealed, 2 unsealed",
+            self.seal_state.clone(),
+        );
+        registry.register(
+            "audit_trouble",
+            "1 while no audit line can be written",
+            self.audit_trouble.clone(),
+        );
+        registry.register(
+            "newest_snapshot_timestamp_seconds",
+            "When the newest snapshot was taken; 0 if there is none",
+            self.newest_snapshot.clone(),
+        );
+        registry.register(
+            "memory_locked",
+            "1 if pages are locked in memory",
+            self.memory_locked.clone(),
+        );
     }
 }
 

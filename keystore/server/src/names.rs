@@ -13,9 +13,7 @@ use utoipa::ToSchema;
 const NAME_CHARACTERS: usize = 64;
 
 /// A person known to the keystore: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9._-]{0,63}$", example = "alice")]
 pub struct PersonName(String);
@@ -170,10 +168,27 @@ mod tests {
 
     #[test]
     fn names_hold_nothing_but_small_letters_digits_and_marks() {
-        for good in ["a", "alice", "0x", "first-operator", "a.b_c-d", &"a".repeat(64)] {
+        for good in [
+            "a",
+            "alice",
+            "0x",
+            "first-operator",
+            "a.b_c-d",
+            &"a".repeat(64),
+        ] {
             assert!(good.parse::<PersonName>().is_ok(), "{good}");
         }
-        for bad in ["", "Alice", "-a", ".", "a b", "a\n", "é", "a/b", &"a".repeat(65)] {
+        for bad in [
+            "",
+            "Alice",
+            "-a",
+            ".",
+            "a b",
+            "a\n",
+            "é",
+            "a/b",
+            &"a".repeat(65),
+        ] {
             assert!(bad.parse::<PersonName>().is_err(), "{bad:?}");
         }
     }
@@ -182,7 +197,12 @@ mod tests {
     fn hexadecimal_bytes_have_one_spelling() {
         let id: Id = "00112233445566778899aabbccddeeff".parse().unwrap();
         assert_eq!(id.to_string(), "00112233445566778899aabbccddeeff");
-        for bad in ["", "00", "00112233445566778899AABBCCDDEEFF", "00112233445566778899aabbccddeefg"] {
+        for bad in [
+            "",
+            "00",
+            "00112233445566778899AABBCCDDEEFF",
+            "00112233445566778899aabbccddeefg",
+        ] {
             assert!(bad.parse::<Id>().is_err(), "{bad}");
         }
     }

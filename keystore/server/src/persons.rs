@@ -127,7 +127,9 @@ impl Persons {
 
     /// The person of that name.
     pub fn named(&self, name: &PersonName) -> Option<&Person> {
-        self.by_fingerprint.values().find(|person| person.name == *name)
+        self.by_fingerprint
+            .values()
+            .find(|person| person.name == *name)
     }
 
     /// Everybody, by name.
@@ -271,8 +273,17 @@ mod tests {
         let again = Persons::open(&path).unwrap();
         assert_eq!(again.list(), persons.list());
         assert_eq!(again.digest(), persons.digest());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::write(&path, fs::read_to_string(&path).unwrap().replace("holder", "operator")).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::write(
+            &path,
+            fs::read_to_string(&path)
+                .unwrap()
+                .replace("holder", "operator"),
+        )
+        .unwrap();
         assert_ne!(Persons::open(&path).unwrap().digest(), persons.digest());
     }
 
@@ -283,15 +294,31 @@ mod tests {
         persons.add(person("alice", Role::Operator)).unwrap();
         let mut double = person("alice", Role::Holder);
         double.public_key = HexBytes([7; 32]);
-        assert!(matches!(persons.add(double), Err(PersonsError::NameTaken { .. })));
+        assert!(matches!(
+            persons.add(double),
+            Err(PersonsError::NameTaken { .. })
+        ));
         let mut same_key = person("mallory", Role::Holder);
         same_key.public_key = person("alice", Role::Holder).public_key;
-        assert!(matches!(persons.add(same_key), Err(PersonsError::KeyTaken { .. })));
+        assert!(matches!(
+            persons.add(same_key),
+            Err(PersonsError::KeyTaken { .. })
+        ));
         let alice = "alice".parse().unwrap();
-        assert!(matches!(persons.remove(&alice), Err(PersonsError::LastOperator { .. })));
+        assert!(matches!(
+            persons.remove(&alice),
+            Err(PersonsError::LastOperator { .. })
+        ));
         persons.add(person("olga", Role::Operator)).unwrap();
         persons.remove(&alice).unwrap();
-        assert!(persons.find(&person("alice", Role::Operator).fingerprint).is_none());
-        assert!(matches!(persons.remove(&alice), Err(PersonsError::Unknown { .. })));
+        assert!(
+            persons
+                .find(&person("alice", Role::Operator).fingerprint)
+                .is_none()
+        );
+        assert!(matches!(
+            persons.remove(&alice),
+            Err(PersonsError::Unknown { .. })
+        ));
     }
 }

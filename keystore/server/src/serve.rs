@@ -73,7 +73,9 @@ pub enum StartError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The first operator's credential.
-    #[error("the first operator's credential {path} cannot be written: {source}; check the data folder")]
+    #[error(
+        "the first operator's credential {path} cannot be written: {source}; check the data folder"
+    )]
     Credential {
         /// Its file.
         path: String,
@@ -81,7 +83,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The port.
-    #[error("{address} cannot be listened on: {source}; choose another address with listen or --listen")]
+    #[error(
+        "{address} cannot be listened on: {source}; choose another address with listen or --listen"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -133,9 +137,9 @@ impl Running {
 
     /// Ends it in order.
     pub async fn end(self) {
-        let sealed = self.server.blocking(|server| {
-            server.seal(&Actor::SERVER, SealReason::Ending)
-        });
+        let sealed = self
+            .server
+            .blocking(|server| server.seal(&Actor::SERVER, SealReason::Ending));
         if let Err(error) = sealed.await {
             tracing::error!(sentence = error.body().sentence, "sealed without a line");
         }
@@ -175,7 +179,9 @@ fn open(config: Config, memory: Memory) -> Result<Server, StartError> {
         make_first_operator(&folder, &authority, &audit, &mut persons)?;
     }
     let metrics = Arc::new(Metrics::new());
-    metrics.memory_locked.set(i64::from(memory == Memory::Locked));
+    metrics
+        .memory_locked
+        .set(i64::from(memory == Memory::Locked));
     let alerts = Alerts::start(&config.alerts, &config.audit, Arc::clone(&metrics))?;
     let vault = Vault::load(Arc::new(records), config.ceremony_time())?;
     let started = audit.append(&Actor::SERVER, Event::ServerStarted)?;

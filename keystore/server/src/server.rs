@@ -122,7 +122,8 @@ impl Server {
 
     /// The same, off the threads that serve connections.
     pub async fn record(self: &Arc<Self>, actor: Actor, event: Event) -> Result<Line, ApiError> {
-        self.blocking(move |server| server.record_now(&actor, event)).await
+        self.blocking(move |server| server.record_now(&actor, event))
+            .await
     }
 
     /// Runs what waits for the disk off the threads that serve connections.

@@ -104,7 +104,9 @@ pub fn save_scheduled(server: &Server, now: Timestamp) -> Result<(), SnapshotErr
     };
     let persisted = saved.file.persist(&path);
     persisted.map_err(|error| io(error.error))?;
-    File::open(&folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    File::open(&folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io)?;
     let event = Event::SnapshotSaved {
         epoch: saved.header.epoch,
         bytes: saved.bytes,
@@ -134,7 +136,10 @@ pub fn save(server: &Server, folder: &Path, now: Timestamp) -> Result<Saved, Sna
         source,
     };
     fs::create_dir_all(folder).map_err(io)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(io)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(folder)
+        .map_err(io)?;
     let vault = server.vault.read();
     let seal = vault.seal_status().ok_or(SnapshotError::Nothing)?;
     let head = server.audit.head();
@@ -160,11 +165,19 @@ pub fn save(server: &Server, folder: &Path, now: Timestamp) -> Result<Saved, Sna
     vault.write_snapshot(&mut out)?;
     let bytes = out.finish().map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
-    Ok(Saved { file, header, bytes })
+    Ok(Saved {
+        file,
+        header,
+        bytes,
+    })
 }
 
 /// Checks a whole file and restores it on an empty node.
-pub fn restore(server: &Server, file: &mut File, path: &Path) -> Result<SnapshotHeader, SnapshotError> {
+pub fn restore(
+    server: &Server,
+    file: &mut File,
+    path: &Path,
+) -> Result<SnapshotHeader, SnapshotError> {
     let io = |source| SnapshotError::Io {
         path: path.to_owned(),
         source,
@@ -228,10 +241,15 @@ fn check(file: &mut File) -> Result<(SnapshotHeader, u64), CheckError> {
     let mut json = vec![0; length as usize];
     file.read_exact(&mut json)?;
     let start = MAGIC.len() as u64 + 4 + u64::from(length);
-    let records = bytes.checked_sub(start + DIGEST_BYTES).ok_or(CheckError::Damaged)?;
+    let records = bytes
+        .checked_sub(start + DIGEST_BYTES)
+        .ok_or(CheckError::Damaged)?;
     file.seek(SeekFrom::Start(0))?;
     let mut hash = Sha256::new();
-    io::copy(&mut BufReader::new(&mut *file).take(bytes - DIGEST_BYTES), &mut HashWriter(&mut hash))?;
+    io::copy(
+        &mut BufReader::new(&mut *file).take(bytes - DIGEST_BYTES),
+        &mut HashWriter(&mut hash),
+    )?;
     let mut digest = [0; DIGEST_BYTES as usize];
     file.seek(SeekFrom::Start(bytes - DIGEST_BYTES))?;
     file.read_exact(&mut digest)?;
@@ -245,7 +263,11 @@ fn check(file: &mut File) -> Result<(SnapshotHeader, u64), CheckError> {
 
 /// Certificates that were refused after the snapshot, if this node's audit log is the one that it comes from.
 fn removed_since(server: &Server, header: &SnapshotHeader) -> io::Result<Vec<HexBytes<32>>> {
-    let lines = tail::after(server.audit.path(), header.audit_sequence, &header.audit_hash)?;
+    let lines = tail::after(
+        server.audit.path(),
+        header.audit_sequence,
+        &header.audit_hash,
+    )?;
     let removed = lines.into_iter().filter_map(|line| match line.event {
         Event::PersonRemoved { fingerprint, .. } => Some(fingerprint),
         _ => None,

@@ -37,7 +37,11 @@ impl MailSink {
         Ok(MailSink {
             transport: builder.build(),
             from: mailbox(&config.from)?,
-            to: config.to.iter().map(|to| mailbox(to)).collect::<Result<_, _>>()?,
+            to: config
+                .to
+                .iter()
+                .map(|to| mailbox(to))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -54,15 +58,22 @@ impl MailSink {
             .body(body(message))
             .map_err(|error| DeliveryError(error.to_string()))?;
         let sent = self.transport.send(mail).await;
-        sent.map(drop).map_err(|error| DeliveryError(error.to_string()))
+        sent.map(drop)
+            .map_err(|error| DeliveryError(error.to_string()))
     }
 }
 
 fn body(message: &Message) -> String {
-    let mut body = format!("{}\n\nserver: {}\ntime: {}\n", message.sentence, message.host, message.time);
+    let mut body = format!(
+        "{}\n\nserver: {}\ntime: {}\n",
+        message.sentence, message.host, message.time
+    );
     if let (Some(line), Some(hash)) = (&message.line, &message.hash) {
         let json = String::from_utf8_lossy(&line.to_bytes()).into_owned();
-        body.push_str(&format!("audit line {}: {json}\nits hash: {hash}\n", line.sequence));
+        body.push_str(&format!(
+            "audit line {}: {json}\nits hash: {hash}\n",
+            line.sequence
+        ));
     }
     body
 }
@@ -70,8 +81,12 @@ fn body(message: &Message) -> String {
 fn tls(config: &Mail) -> Result<TlsParameters, SinkError> {
     let mut parameters = TlsParameters::builder(config.server.clone());
     if let Some(path) = &config.ca_file {
-        let pem = std::fs::read(path)
-            .map_err(|error| bad("alerts.mail.ca_file", format!("{}: {error}", path.display())))?;
+        let pem = std::fs::read(path).map_err(|error| {
+            bad(
+                "alerts.mail.ca_file",
+                format!("{}: {error}", path.display()),
+            )
+        })?;
         let certificate = Certificate::from_pem(&pem)
             .map_err(|error| bad("alerts.mail.ca_file", error.to_string()))?;
         parameters = parameters.add_root_certificate(certificate);

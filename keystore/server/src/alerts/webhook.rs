@@ -23,7 +23,10 @@ impl WebhookSink {
         if let Some(path) = &config.token_file {
             let token = secret_file("webhook.token_file", path)?;
             let mut value = HeaderValue::from_str(&format!("Bearer {}", *token)).map_err(|_| {
-                bad("webhook.token_file", "a token is one line of letters, digits and marks")
+                bad(
+                    "webhook.token_file",
+                    "a token is one line of letters, digits and marks",
+                )
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
@@ -44,12 +47,20 @@ impl WebhookSink {
     }
 
     pub(super) async fn deliver(&self, message: &Message) -> Result<(), DeliveryError> {
-        let sent = self.client.post(self.url.clone()).json(message).send().await;
+        let sent = self
+            .client
+            .post(self.url.clone())
+            .json(message)
+            .send()
+            .await;
         let answer = sent.map_err(|error| DeliveryError(error.without_url().to_string()))?;
         if answer.status().is_success() {
             Ok(())
         } else {
-            Err(DeliveryError(format!("the webhook answered {}", answer.status())))
+            Err(DeliveryError(format!(
+                "the webhook answered {}",
+                answer.status()
+            )))
         }
     }
 }

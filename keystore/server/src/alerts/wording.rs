@@ -1,7 +1,7 @@
 //! Which lines are worth an alert, and in which words.
 
-use crate::audit::event::{AccessRefusal, Ceremony, Event, SealReason, ShareRefusal};
 use crate::audit::Line;
+use crate::audit::event::{AccessRefusal, Ceremony, Event, SealReason, ShareRefusal};
 
 /// The sentence of an alert; `None` for a line that nobody need be told of.
 pub(super) fn sentence(line: &Line) -> Option<String> {
@@ -9,19 +9,39 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         .by
         .as_ref()
         .map_or_else(|| "the server".to_owned(), ToString::to_string);
-    let from = line.from.map_or_else(String::new, |address| format!(" from {address}"));
+    let from = line
+        .from
+        .map_or_else(String::new, |address| format!(" from {address}"));
     let told = match &line.event {
-        Event::Initialised { epoch, threshold, shares, .. } => {
-            format!("{who} has initialised the keystore: {threshold} of {shares} shares, epoch {epoch}")
+        Event::Initialised {
+            epoch,
+            threshold,
+            shares,
+            ..
+        } => {
+            format!(
+                "{who} has initialised the keystore: {threshold} of {shares} shares, epoch {epoch}"
+            )
         }
         Event::CeremonyStarted { kind, .. } => format!("{who} has started to {}{from}", act(*kind)),
-        Event::CeremonyCancelled { kind, .. } => format!("{who} has given up to {}{from}", act(*kind)),
+        Event::CeremonyCancelled { kind, .. } => {
+            format!("{who} has given up to {}{from}", act(*kind))
+        }
         Event::CeremonyExpired { kind } => format!("the time to {} is over", act(*kind)),
-        Event::ShareAccepted { kind, share, have, need } => format!(
+        Event::ShareAccepted {
+            kind,
+            share,
+            have,
+            need,
+        } => format!(
             "{who} has submitted share {share}{from} to {}: {have} of {need}",
             act(*kind)
         ),
-        Event::ShareRefused { kind, share, reason } => format!(
+        Event::ShareRefused {
+            kind,
+            share,
+            reason,
+        } => format!(
             "a share{} of {who}{from} to {} was refused: {}",
             share.map_or_else(String::new, |share| format!(" (number {share})")),
             act(*kind),
@@ -34,28 +54,42 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         ),
         Event::Unsealed { epoch, .. } => format!("the keystore is open (epoch {epoch})"),
         Event::Sealed { reason } => format!("the keystore is sealed: {}", sealed(*reason, &who)),
-        Event::Reshared { epoch, threshold, shares } => {
-            format!("the shares were changed: {threshold} of {shares}, epoch {epoch}; the old ones are void")
+        Event::Reshared {
+            epoch,
+            threshold,
+            shares,
+        } => {
+            format!(
+                "the shares were changed: {threshold} of {shares}, epoch {epoch}; the old ones are void"
+            )
         }
         Event::PersonAdded { name, role, .. } => format!("{who} has added {name} as {role}{from}"),
         Event::PersonRemoved { name, .. } => format!("{who} has removed {name}{from}"),
         Event::PersonsChangedOutside => {
             "the table of persons was changed behind the server's back".to_owned()
         }
-        Event::DatabaseRolledBack { generation, expected } => format!(
+        Event::DatabaseRolledBack {
+            generation,
+            expected,
+        } => format!(
             "the database is an old one: generation {generation}, the audit log says {expected}"
         ),
         Event::AuditLogCutShort { sequence } => {
-            format!("the audit log was cut short or replaced: it has no line {sequence} as the database remembers it")
+            format!(
+                "the audit log was cut short or replaced: it has no line {sequence} as the database remembers it"
+            )
         }
         Event::SnapshotOverdue => "no snapshot could be taken for too long".to_owned(),
         Event::SnapshotRestored { epoch, .. } => {
             format!("{who} has restored a snapshot{from}; it needs the shares of epoch {epoch}")
         }
-        Event::AccessRefused { reason, .. } => format!("a call{from} was refused: {}", access(*reason)),
+        Event::AccessRefused { reason, .. } => {
+            format!("a call{from} was refused: {}", access(*reason))
+        }
         Event::AuditResumed => "the audit log can be written again".to_owned(),
         Event::TornLineRemoved { .. } => {
-            "an unfinished line of the audit log was removed: the server had died while writing it".to_owned()
+            "an unfinished line of the audit log was removed: the server had died while writing it"
+                .to_owned()
         }
         Event::ServerStarted => "the keystore's server has started; it is sealed".to_owned(),
         Event::ServerEnding

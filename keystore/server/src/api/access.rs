@@ -98,23 +98,128 @@ pub const CALLS: &[Call] = &[
     call("metrics", "GET", "/metrics", ANY_ROLE, ALWAYS, No),
     call("status", "GET", "/v1/status", ANY_ROLE, ALWAYS, No),
     call("init", "POST", "/v1/init", OPERATORS, FOR_INIT, Yes),
-    call("unseal_start", "POST", "/v1/unseal/start", OPERATORS, WHILE_SEALED, Yes),
-    call("unseal_submit", "POST", "/v1/unseal/submit", SHARE_HOLDERS, WHILE_SEALED, Share),
-    call("unseal_cancel", "POST", "/v1/unseal/cancel", OPERATORS, WHILE_SEALED, Yes),
+    call(
+        "unseal_start",
+        "POST",
+        "/v1/unseal/start",
+        OPERATORS,
+        WHILE_SEALED,
+        Yes,
+    ),
+    call(
+        "unseal_submit",
+        "POST",
+        "/v1/unseal/submit",
+        SHARE_HOLDERS,
+        WHILE_SEALED,
+        Share,
+    ),
+    call(
+        "unseal_cancel",
+        "POST",
+        "/v1/unseal/cancel",
+        OPERATORS,
+        WHILE_SEALED,
+        Yes,
+    ),
     call("seal", "POST", "/v1/seal", OPERATORS, WHILE_OPEN, Yes),
-    call("share_verify", "POST", "/v1/share/verify", SHARE_HOLDERS, INITIALISED, Share),
-    call("reshare_start", "POST", "/v1/reshare/start", OPERATORS, WHILE_OPEN, Yes),
-    call("reshare_submit", "POST", "/v1/reshare/submit", SHARE_HOLDERS, WHILE_OPEN, Share),
-    call("reshare_cancel", "POST", "/v1/reshare/cancel", OPERATORS, WHILE_OPEN, Yes),
-    call("rotate_data_key", "POST", "/v1/rotate/data-key", OPERATORS, WHILE_OPEN, Yes),
+    call(
+        "share_verify",
+        "POST",
+        "/v1/share/verify",
+        SHARE_HOLDERS,
+        INITIALISED,
+        Share,
+    ),
+    call(
+        "reshare_start",
+        "POST",
+        "/v1/reshare/start",
+        OPERATORS,
+        WHILE_OPEN,
+        Yes,
+    ),
+    call(
+        "reshare_submit",
+        "POST",
+        "/v1/reshare/submit",
+        SHARE_HOLDERS,
+        WHILE_OPEN,
+        Share,
+    ),
+    call(
+        "reshare_cancel",
+        "POST",
+        "/v1/reshare/cancel",
+        OPERATORS,
+        WHILE_OPEN,
+        Yes,
+    ),
+    call(
+        "rotate_data_key",
+        "POST",
+        "/v1/rotate/data-key",
+        OPERATORS,
+        WHILE_OPEN,
+        Yes,
+    ),
     call("me", "GET", "/v1/me", ANY_ROLE, WHILE_OPEN, No),
-    call("operators_list", "GET", "/v1/operators", READERS, NOT_SEALED, No),
-    call("operators_add", "POST", "/v1/operators", OPERATORS, NOT_SEALED, Yes),
-    call("operators_remove", "DELETE", "/v1/operators/{name}", OPERATORS, NOT_SEALED, Yes),
-    call("snapshot_save", "GET", "/v1/snapshot", OPERATORS, WHILE_OPEN, Yes),
-    call("snapshot_restore", "POST", "/v1/snapshot/restore", OPERATORS, BEFORE_INIT, Yes),
-    call("audit_tail", "GET", "/v1/audit/tail", READERS, WHILE_OPEN, No),
-    call("audit_verify", "GET", "/v1/audit/verify", READERS, WHILE_OPEN, No),
+    call(
+        "operators_list",
+        "GET",
+        "/v1/operators",
+        READERS,
+        NOT_SEALED,
+        No,
+    ),
+    call(
+        "operators_add",
+        "POST",
+        "/v1/operators",
+        OPERATORS,
+        NOT_SEALED,
+        Yes,
+    ),
+    call(
+        "operators_remove",
+        "DELETE",
+        "/v1/operators/{name}",
+        OPERATORS,
+        NOT_SEALED,
+        Yes,
+    ),
+    call(
+        "snapshot_save",
+        "GET",
+        "/v1/snapshot",
+        OPERATORS,
+        WHILE_OPEN,
+        Yes,
+    ),
+    call(
+        "snapshot_restore",
+        "POST",
+        "/v1/snapshot/restore",
+        OPERATORS,
+        BEFORE_INIT,
+        Yes,
+    ),
+    call(
+        "audit_tail",
+        "GET",
+        "/v1/audit/tail",
+        READERS,
+        WHILE_OPEN,
+        No,
+    ),
+    call(
+        "audit_verify",
+        "GET",
+        "/v1/audit/verify",
+        READERS,
+        WHILE_OPEN,
+        No,
+    ),
 ];
 
 /// The other end of a connection, put into each of its requests.
@@ -182,7 +287,11 @@ pub async fn gate(State(server): State<Arc<Server>>, mut request: Request, next:
 
 fn find(path: &str, method: &Method) -> Result<&'static Call, Response> {
     // The library answers HEAD with what GET would give.
-    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let method = if method == Method::HEAD {
+        &Method::GET
+    } else {
+        method
+    };
     let here = || CALLS.iter().filter(|call| call.path == path);
     if let Some(call) = here().find(|call| call.method == method.as_str()) {
         return Ok(call);
@@ -200,11 +309,7 @@ fn find(path: &str, method: &Method) -> Result<&'static Call, Response> {
     Err(response)
 }
 
-async fn let_in(
-    server: &Arc<Server>,
-    call: &'static Call,
-    peer: Peer,
-) -> Result<Caller, ApiError> {
+async fn let_in(server: &Arc<Server>, call: &'static Call, peer: Peer) -> Result<Caller, ApiError> {
     let caller = match identify(server, call, &peer) {
         Ok(caller) => caller,
         Err((caller, reason)) => return Err(refused(server, call, &peer, caller, reason).await),
@@ -237,7 +342,9 @@ fn identify(server: &Server, call: &Call, peer: &Peer) -> Result<Caller, Refused
     let Roles(roles) = call.who else {
         return Ok(caller(None));
     };
-    let fingerprint = peer.fingerprint.ok_or((None, AccessRefusal::NoCertificate))?;
+    let fingerprint = peer
+        .fingerprint
+        .ok_or((None, AccessRefusal::NoCertificate))?;
     let persons = server.persons.read();
     let person = persons
         .find(&fingerprint)

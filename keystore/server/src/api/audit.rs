@@ -81,7 +81,9 @@ pub async fn tail(
     RawQuery(query): RawQuery,
 ) -> Result<Json<AuditTail>, ApiError> {
     let count = lines(query.as_deref().unwrap_or_default())?;
-    let read = server.blocking(move |server| server.audit.tail(count as usize)).await;
+    let read = server
+        .blocking(move |server| server.audit.tail(count as usize))
+        .await;
     let lines = read.map_err(|error| {
         tracing::error!(%error, "the audit log cannot be read");
         ApiError::storage()
@@ -117,14 +119,19 @@ fn lines(query: &str) -> Result<u32, ApiError> {
     };
     count
         .filter(|count| (1..=MOST_LINES).contains(count))
-        .ok_or_else(|| ApiError::bad_request(format!("only lines=N is known, from 1 to {MOST_LINES}")))
+        .ok_or_else(|| {
+            ApiError::bad_request(format!("only lines=N is known, from 1 to {MOST_LINES}"))
+        })
 }
 
 impl From<Report> for AuditReport {
     fn from(report: Report) -> Self {
         let sentence = match &report.finding {
             Some(finding) => finding.to_string(),
-            None => format!("all {} lines are as they were written", report.head.sequence),
+            None => format!(
+                "all {} lines are as they were written",
+                report.head.sequence
+            ),
         };
         AuditReport {
             good: report.finding.is_none(),

@@ -178,7 +178,11 @@ impl From<AuditError> for ApiError {
 impl ApiError {
     /// No line, no act.
     pub fn audit(trouble: Trouble) -> Self {
-        ApiError::new(ErrorCode::AuditFailed, trouble.sentence(), trouble.next_step())
+        ApiError::new(
+            ErrorCode::AuditFailed,
+            trouble.sentence(),
+            trouble.next_step(),
+        )
     }
 }
 

@@ -92,6 +92,8 @@ pub async fn init(
     Extension(caller): Extension<Caller>,
     JsonBody(wanted): JsonBody<InitRequest>,
 ) -> Result<(axum::http::StatusCode, Json<InitResponse>), ApiError> {
-    let made = server.blocking(move |server| server.init(&caller.actor(), &wanted)).await?;
+    let made = server
+        .blocking(move |server| server.init(&caller.actor(), &wanted))
+        .await?;
     Ok((axum::http::StatusCode::CREATED, Json(made)))
 }

@@ -65,7 +65,11 @@ fn mistake(error: &serde_json::Error) -> String {
         serde_json::error::Category::Data => "is JSON, but not what this call takes",
         _ => "is not JSON",
     };
-    format!("the body {what} (line {}, column {})", error.line(), error.column())
+    format!(
+        "the body {what} (line {}, column {})",
+        error.line(),
+        error.column()
+    )
 }
 
 /// A share as text, on its way through the API. It can be neither printed nor compared, and is zeroed when dropped.

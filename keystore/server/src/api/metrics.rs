@@ -24,5 +24,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 )]
 pub async fn metrics(State(server): State<Arc<Server>>) -> impl IntoResponse {
     server.metrics.seal_state.set(server.phase() as i64);
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], server.metrics.text())
+    (
+        [(header::CONTENT_TYPE, OPEN_METRICS)],
+        server.metrics.text(),
+    )
 }

@@ -84,7 +84,9 @@ pub async fn add(
     Extension(caller): Extension<Caller>,
     JsonBody(wanted): JsonBody<AddPerson>,
 ) -> Result<(StatusCode, Json<AddedPerson>), ApiError> {
-    let added = server.blocking(move |server| add_now(server, &caller, &wanted)).await?;
+    let added = server
+        .blocking(move |server| add_now(server, &caller, &wanted))
+        .await?;
     Ok((StatusCode::CREATED, Json(added)))
 }
 
@@ -109,7 +111,9 @@ pub async fn remove(
         .map_err(|_| NameError)
         .and_then(|Path(name)| name.parse())
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    server.blocking(move |server| remove_now(server, &caller, &name)).await?;
+    server
+        .blocking(move |server| remove_now(server, &caller, &name))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -169,15 +173,21 @@ impl From<PersonsError> for ApiError {
                 tracing::error!(%error, "the table of persons");
                 return ApiError::storage();
             }
-            PersonsError::NameTaken { .. } => {
-                (ErrorCode::Conflict, "choose another name, or remove that person first")
-            }
+            PersonsError::NameTaken { .. } => (
+                ErrorCode::Conflict,
+                "choose another name, or remove that person first",
+            ),
             PersonsError::KeyTaken { .. } => {
                 (ErrorCode::Conflict, "each person makes a key of its own")
             }
-            PersonsError::Full => (ErrorCode::Conflict, "remove persons who need not come in any more"),
+            PersonsError::Full => (
+                ErrorCode::Conflict,
+                "remove persons who need not come in any more",
+            ),
             PersonsError::Unknown { .. } => (ErrorCode::NotFound, "list who there is"),
-            PersonsError::LastOperator { .. } => (ErrorCode::Conflict, "add another operator first"),
+            PersonsError::LastOperator { .. } => {
+                (ErrorCode::Conflict, "add another operator first")
+            }
         };
         ApiError::new(code, error.to_string(), next)
     }

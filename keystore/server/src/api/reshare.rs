@@ -67,7 +67,9 @@ pub async fn submit(
     Extension(caller): Extension<Caller>,
     JsonBody(share): JsonBody<SubmitShare>,
 ) -> Result<Json<Submitted>, ApiError> {
-    let submitted = server.blocking(move |server| server.submit_reshare(&caller, &share)).await?;
+    let submitted = server
+        .blocking(move |server| server.submit_reshare(&caller, &share))
+        .await?;
     Ok(Json(submitted))
 }
 

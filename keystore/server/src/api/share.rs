@@ -51,6 +51,8 @@ pub async fn verify(
     Extension(caller): Extension<Caller>,
     JsonBody(share): JsonBody<VerifyShare>,
 ) -> Result<Json<GoodShare>, ApiError> {
-    let good = server.blocking(move |server| server.verify_share(&caller, &share.share)).await?;
+    let good = server
+        .blocking(move |server| server.verify_share(&caller, &share.share))
+        .await?;
     Ok(Json(good))
 }

@@ -61,7 +61,8 @@ pub async fn save(
 ) -> Result<Response, ApiError> {
     let saved = server
         .blocking(move |server| {
-            let saved = snapshots::save(server, &server.config.snapshot_folder(), Timestamp::now())?;
+            let saved =
+                snapshots::save(server, &server.config.snapshot_folder(), Timestamp::now())?;
             let event = Event::SnapshotSaved {
                 epoch: saved.header.epoch,
                 bytes: saved.bytes,
@@ -124,13 +125,19 @@ pub async fn restore(
 }
 
 /// Puts the body into a temporary file, deleted when dropped.
-async fn receive(server: &Arc<Server>, mut body: Body) -> Result<tempfile::NamedTempFile, ApiError> {
+async fn receive(
+    server: &Arc<Server>,
+    mut body: Body,
+) -> Result<tempfile::NamedTempFile, ApiError> {
     let disk = |error: std::io::Error| {
         tracing::error!(%error, "the snapshot cannot be put into the data folder");
         ApiError::storage()
     };
     let folder = server.config.data.clone();
-    let mut file = tempfile::Builder::new().prefix(".restore-").tempfile_in(folder).map_err(disk)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".restore-")
+        .tempfile_in(folder)
+        .map_err(disk)?;
     let mut received = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| too_large(SNAPSHOT_BYTES))?;

@@ -84,7 +84,9 @@ pub async fn start(
     Extension(caller): Extension<Caller>,
     JsonBody(Nothing {}): JsonBody<Nothing>,
 ) -> Result<(StatusCode, Json<CeremonyStatus>), ApiError> {
-    let started = server.blocking(move |server| server.start_unseal(&caller.actor())).await?;
+    let started = server
+        .blocking(move |server| server.start_unseal(&caller.actor()))
+        .await?;
     Ok((StatusCode::CREATED, Json(started)))
 }
 
@@ -104,7 +106,9 @@ pub async fn submit(
     Extension(caller): Extension<Caller>,
     JsonBody(share): JsonBody<SubmitShare>,
 ) -> Result<Json<Submitted>, ApiError> {
-    let submitted = server.blocking(move |server| server.submit_unseal(&caller, &share)).await?;
+    let submitted = server
+        .blocking(move |server| server.submit_unseal(&caller, &share))
+        .await?;
     Ok(Json(submitted))
 }
 

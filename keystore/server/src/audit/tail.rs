@@ -27,7 +27,10 @@ pub fn last_lines(path: &Path, count: usize) -> io::Result<Vec<Line>> {
     let mut lines: Vec<&[u8]> = read.split(|byte| *byte == b'\n').collect();
     lines.pop();
     let skip = lines.len().saturating_sub(count);
-    Ok(lines[skip..].iter().filter_map(|line| Line::parse(line)).collect())
+    Ok(lines[skip..]
+        .iter()
+        .filter_map(|line| Line::parse(line))
+        .collect())
 }
 
 fn line_ends(read: &[u8]) -> usize {

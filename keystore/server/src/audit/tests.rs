@@ -84,7 +84,10 @@ fn a_log_goes_on_where_it_ended_and_is_good() {
     let tail = log.tail(2).unwrap();
     assert_eq!(tail.len(), 2);
     assert_eq!((tail[0].sequence, &tail[0].by), (5, &actor().name));
-    assert_eq!((tail[1].sequence, &tail[1].event), (6, &Event::ServerEnding));
+    assert_eq!(
+        (tail[1].sequence, &tail[1].event),
+        (6, &Event::ServerEnding)
+    );
     assert_eq!(log.tail(100).unwrap().len(), 6);
     // Longer than one block.
     for number in 0..600 {
@@ -106,24 +109,40 @@ fn the_first_bad_line_is_named_whatever_was_done_to_it() {
         let mut lines = good.clone();
         lines[place] = lines[place].replace("alice", "mallo");
         folder.write(&lines);
-        assert_eq!(folder.finding(Some(head)), Some((number, Wrong::Changed)), "changed {number}");
+        assert_eq!(
+            folder.finding(Some(head)),
+            Some((number, Wrong::Changed)),
+            "changed {number}"
+        );
 
         let mut lines = good.clone();
         lines.remove(place);
         folder.write(&lines);
-        assert_eq!(folder.finding(Some(head)), Some((number, Wrong::Missing)), "missing {number}");
+        assert_eq!(
+            folder.finding(Some(head)),
+            Some((number, Wrong::Missing)),
+            "missing {number}"
+        );
 
         let mut lines = good.clone();
         lines.insert(place, good[place].clone());
         folder.write(&lines);
-        assert_eq!(folder.finding(Some(head)), Some((number, Wrong::Moved)), "doubled {number}");
+        assert_eq!(
+            folder.finding(Some(head)),
+            Some((number, Wrong::Moved)),
+            "doubled {number}"
+        );
 
         for to in (0..good.len()).filter(|to| *to > place) {
             let mut lines = good.clone();
             let line = lines.remove(place);
             lines.insert(to, line);
             folder.write(&lines);
-            assert_eq!(folder.finding(Some(head)), Some((number, Wrong::Moved)), "{place} to {to}");
+            assert_eq!(
+                folder.finding(Some(head)),
+                Some((number, Wrong::Moved)),
+                "{place} to {to}"
+            );
         }
     }
 }
@@ -135,7 +154,11 @@ fn a_log_that_was_written_anew_or_cut_short_is_found_against_a_head() {
     let head = folder.log_of(4).head();
     let good = folder.lines();
     folder.write(&good[..2]);
-    assert_eq!(folder.finding(None), None, "a log cut short is a good log by itself");
+    assert_eq!(
+        folder.finding(None),
+        None,
+        "a log cut short is a good log by itself"
+    );
     assert_eq!(folder.finding(Some(head)), Some((3, Wrong::Missing)));
     // Another history of the same length.
     fs::remove_file(folder.path()).unwrap();
@@ -164,7 +187,10 @@ fn nothing_can_hide_in_a_line() {
         assert_eq!(folder.finding(None), Some((1, Wrong::Changed)), "{bad}");
     }
     drop(log);
-    assert!(matches!(AuditLog::open(&folder.path()), Err(OpenError::Broken { .. })));
+    assert!(matches!(
+        AuditLog::open(&folder.path()),
+        Err(OpenError::Broken { .. })
+    ));
 }
 
 #[test]
@@ -179,7 +205,9 @@ fn a_torn_last_line_is_removed_and_told() {
         assert_eq!(log.head().sequence, 3);
         assert_eq!(
             log.tail(1).unwrap()[0].event,
-            Event::TornLineRemoved { bytes: (line + 1 - cut) as u64 }
+            Event::TornLineRemoved {
+                bytes: (line + 1 - cut) as u64
+            }
         );
         assert_eq!(log.verify().unwrap().finding, None);
     }
@@ -229,7 +257,10 @@ impl SmallDisk {
             .arg(folder.path())
             .status()
             .expect("mount can be started");
-        assert!(mounted.success(), "this test mounts a small tmpfs: run it as root");
+        assert!(
+            mounted.success(),
+            "this test mounts a small tmpfs: run it as root"
+        );
         SmallDisk(folder)
     }
 }
@@ -259,7 +290,10 @@ fn a_full_disk_stops_every_act_and_is_over_when_there_is_room() {
     assert_eq!(refused.trouble, Trouble::NoSpace);
     assert_eq!(log.trouble(), Some(Trouble::NoSpace));
     fs::remove_file(&filler).unwrap();
-    assert_eq!(log.append(&actor(), event(2)).unwrap().sequence, written + 1);
+    assert_eq!(
+        log.append(&actor(), event(2)).unwrap().sequence,
+        written + 1
+    );
     assert_eq!(log.trouble(), None);
     let report = log.verify().unwrap();
     assert_eq!((report.finding, report.head.sequence), (None, written + 1));

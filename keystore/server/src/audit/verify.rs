@@ -169,7 +169,11 @@ impl Walk {
                     .is_some_and(|after| after.previous == this.hash),
                 None => self.known.is_some_and(|known| known.hash == this.hash),
             };
-            let changed = if vouched && number > 1 { number - 1 } else { number };
+            let changed = if vouched && number > 1 {
+                number - 1
+            } else {
+                number
+            };
             return found(changed, Wrong::Changed);
         }
         match self.known {
@@ -211,7 +215,11 @@ fn next_line(read: &mut impl BufRead) -> io::Result<Next> {
     loop {
         let buffer = read.fill_buf()?;
         if buffer.is_empty() {
-            return Ok(if bytes == 0 { Next::End } else { Next::Torn(bytes) });
+            return Ok(if bytes == 0 {
+                Next::End
+            } else {
+                Next::Torn(bytes)
+            });
         }
         let end = buffer.iter().position(|byte| *byte == b'\n');
         let part = end.unwrap_or(buffer.len());

@@ -82,7 +82,10 @@ fn say(running: &Running, json: bool) {
     println!("listening on https://{address}");
     println!("certificate SHA-256 {fingerprint}");
     if let Some(credential) = credential {
-        println!("first operator's credential: {} (take it away from the server)", credential.display());
+        println!(
+            "first operator's credential: {} (take it away from the server)",
+            credential.display()
+        );
     }
 }
 

@@ -9,7 +9,10 @@ fn the_data_folder_is_enough() {
     let config = parse("data = '/srv/keystore'").unwrap();
     assert_eq!(config.listen.port(), 8470);
     assert!(config.listen.ip().is_loopback());
-    assert_eq!(config.snapshot_folder(), Path::new("/srv/keystore/snapshots"));
+    assert_eq!(
+        config.snapshot_folder(),
+        Path::new("/srv/keystore/snapshots")
+    );
     assert_eq!(config.ceremony_time(), Duration::from_secs(3600));
 }
 
@@ -56,12 +59,30 @@ fn each_mistake_gets_its_sentence() {
         ("data = 'x'\nlisten = 'here'", "line 2"),
         ("data = 'x'\nlisen = '127.0.0.1:1'", "unknown field `lisen`"),
         ("data = 'x'\nnames = []", "names is empty"),
-        ("data = 'x'\nceremonies.expire_minutes = 0", "expire_minutes is 0; write at least 1"),
-        ("data = 'x'\nceremonies.expire_minutes = 99999", "at most 10080"),
-        ("data = 'x'\nlimits.shares_per_person = 0", "shares_per_person is 0"),
-        ("data = 'x'\nrotation.writes = 9999999999", "must not exceed"),
-        ("data = 'x'\n[[alerts.webhook]]\nurl = 'http://example.org/'", "is not https"),
-        ("data = 'x'\n[[alerts.webhook]]\nurl = 'ftp://example.org/'", "is not https"),
+        (
+            "data = 'x'\nceremonies.expire_minutes = 0",
+            "expire_minutes is 0; write at least 1",
+        ),
+        (
+            "data = 'x'\nceremonies.expire_minutes = 99999",
+            "at most 10080",
+        ),
+        (
+            "data = 'x'\nlimits.shares_per_person = 0",
+            "shares_per_person is 0",
+        ),
+        (
+            "data = 'x'\nrotation.writes = 9999999999",
+            "must not exceed",
+        ),
+        (
+            "data = 'x'\n[[alerts.webhook]]\nurl = 'http://example.org/'",
+            "is not https",
+        ),
+        (
+            "data = 'x'\n[[alerts.webhook]]\nurl = 'ftp://example.org/'",
+            "is not https",
+        ),
         ("data = 'x'\n[[alerts.webhook]]\nurl = 'nonsense'", "line 3"),
         (
             "data = 'x'\n[[alerts.mail]]\nserver='m.example.org'\ntls='none'\nfrom='a@b.c'\nto=['a@b.c']",

@@ -47,7 +47,12 @@ struct Callers {
 }
 
 impl Callers {
-    async fn of(server: &TestServer, holder: &Person, auditor: &Person, removed: &Person) -> Callers {
+    async fn of(
+        server: &TestServer,
+        holder: &Person,
+        auditor: &Person,
+        removed: &Person,
+    ) -> Callers {
         Callers {
             operator: server.operator(),
             holder: server.client(holder),
@@ -64,7 +69,9 @@ async fn call(client: &Client, method: &str, path: &str) -> (StatusCode, Option<
     let method: Method = method.parse().unwrap();
     let mut request = client.request(method.clone(), &path);
     if method == Method::POST {
-        request = request.header("content-type", "application/json").body("no JSON");
+        request = request
+            .header("content-type", "application/json")
+            .body("no JSON");
     }
     let response = request.send().await.unwrap();
     let status = response.status();
@@ -113,7 +120,9 @@ async fn walk(callers: &Callers, phase: Phase) {
                 let wanted = match phase {
                     Phase::Uninitialised => vec![ErrorCode::Uninitialised],
                     Phase::Sealed => vec![ErrorCode::Sealed, ErrorCode::AlreadyInitialised],
-                    Phase::Unsealed => vec![ErrorCode::AlreadyUnsealed, ErrorCode::AlreadyInitialised],
+                    Phase::Unsealed => {
+                        vec![ErrorCode::AlreadyUnsealed, ErrorCode::AlreadyInitialised]
+                    }
                 };
                 assert!(wanted.contains(&code(&answer).unwrap()), "{at}");
             }
@@ -121,10 +130,16 @@ async fn walk(callers: &Callers, phase: Phase) {
         let open = who.contains('-');
         let answer = call(&callers.anonymous, method, path).await;
         let stopped = code(&answer) == Some(ErrorCode::NoCertificate);
-        assert_eq!(stopped, !open, "{method} {path} without a certificate: {answer:?}");
+        assert_eq!(
+            stopped, !open,
+            "{method} {path} without a certificate: {answer:?}"
+        );
         let answer = call(&callers.removed, method, path).await;
         let stopped = code(&answer) == Some(ErrorCode::UnknownCertificate);
-        assert_eq!(stopped, !open, "{method} {path} by somebody who was removed: {answer:?}");
+        assert_eq!(
+            stopped, !open,
+            "{method} {path} by somebody who was removed: {answer:?}"
+        );
     }
 }
 
@@ -137,7 +152,9 @@ async fn every_role_and_call_in_every_state() {
     }
     let auditor = server.add("audrey", Role::Auditor).await;
     let removed = server.add("rick", Role::Operator).await;
-    let gone = server.operator().request(Method::DELETE, "/v1/operators/rick");
+    let gone = server
+        .operator()
+        .request(Method::DELETE, "/v1/operators/rick");
     server.operator().send(gone).await.unwrap();
     let callers = Callers::of(&server, &holders[0], &auditor, &removed).await;
     walk(&callers, Phase::Uninitialised).await;
@@ -175,7 +192,15 @@ async fn the_table_is_complete_and_the_description_is_true_to_it() {
 async fn unknown_paths_and_methods() {
     let server = TestServer::start().await;
     let operator = server.operator();
-    for path in ["/", "/v1", "/v1/", "/v1/keys", "/v1/operators/a/b", "/v1/../v1/unknown", "//v1/health"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/keys",
+        "/v1/operators/a/b",
+        "/v1/../v1/unknown",
+        "//v1/health",
+    ] {
         let response = operator.request(Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
         let body: ErrorBody = response.json().await.unwrap();
@@ -189,7 +214,11 @@ async fn unknown_paths_and_methods() {
         (Method::TRACE, "/v1/status", "GET"),
     ] {
         let response = operator.request(method.clone(), path).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        assert_eq!(
+            response.status(),
+            StatusCode::METHOD_NOT_ALLOWED,
+            "{method} {path}"
+        );
         assert_eq!(response.headers()["allow"], allow);
     }
 }

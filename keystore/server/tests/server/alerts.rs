@@ -18,7 +18,9 @@ fn hook(url: &str) -> Webhook {
 }
 
 fn says(json: &Value, words: &str) -> bool {
-    json["sentence"].as_str().is_some_and(|sentence| sentence.contains(words))
+    json["sentence"]
+        .as_str()
+        .is_some_and(|sentence| sentence.contains(words))
 }
 
 /// Every share, good or bad, and the unsealing itself reach a webhook and a mailbox while the keystore is sealed.
@@ -33,7 +35,10 @@ async fn a_sealed_server_tells_of_every_share_by_webhook_and_mail() {
             port: Some(mail_address.port()),
             tls: MailTls::None,
             from: "Keystore <keystore@example.org>".to_owned(),
-            to: vec!["security@example.org".to_owned(), "boss@example.org".to_owned()],
+            to: vec![
+                "security@example.org".to_owned(),
+                "boss@example.org".to_owned(),
+            ],
             username: None,
             password_file: None,
             ca_file: None,
@@ -45,19 +50,30 @@ async fn a_sealed_server_tells_of_every_share_by_webhook_and_mail() {
     posted.wait_for(|posted| says(&posted.json, "first-operator has started to unseal"));
     let alice = server.client(&holders[0]);
     // Bob's share over Alice's certificate.
-    assert!(submit(&alice, "unseal", &ceremony, &shares[1].text).await.is_err());
+    assert!(
+        submit(&alice, "unseal", &ceremony, &shares[1].text)
+            .await
+            .is_err()
+    );
     let refused = posted.wait_for(|posted| says(&posted.json, "was refused"));
     assert_eq!(refused.json["line"]["event"], "share_refused");
     assert_eq!(refused.json["line"]["by"], "alice");
     assert!(refused.head.starts_with("POST /alerts HTTP/1.1\r\n"));
-    submit(&alice, "unseal", &ceremony, &shares[0].text).await.unwrap();
+    submit(&alice, "unseal", &ceremony, &shares[0].text)
+        .await
+        .unwrap();
     posted.wait_for(|posted| says(&posted.json, "alice has submitted share 1"));
     let mail = mails.wait_for(|mail| mail.contains("alice has submitted share 1"));
-    assert!(mail.contains("To: security@example.org, boss@example.org"), "{mail}");
+    assert!(
+        mail.contains("To: security@example.org, boss@example.org"),
+        "{mail}"
+    );
     assert!(mail.contains("Subject: [keystore "), "{mail}");
     for place in [1, 2] {
         let holder = server.client(&holders[place]);
-        submit(&holder, "unseal", &ceremony, &shares[place].text).await.unwrap();
+        submit(&holder, "unseal", &ceremony, &shares[place].text)
+            .await
+            .unwrap();
     }
     posted.wait_for(|posted| says(&posted.json, "the keystore is open"));
     mails.wait_for(|mail| mail.contains("the keystore is open"));
@@ -106,7 +122,11 @@ async fn a_webhook_with_its_own_authority_and_a_token() {
     })
     .await;
     let got = posted.wait_for(|posted| says(&posted.json, "has started"));
-    assert!(got.head.contains("authorization: Bearer t0ken\r\n"), "{}", got.head);
+    assert!(
+        got.head.contains("authorization: Bearer t0ken\r\n"),
+        "{}",
+        got.head
+    );
     let failed = "holdfast_keystore_alerts_total{sink=\"Webhook\",outcome=\"Failed\"} 1";
     let until = Instant::now() + Duration::from_secs(10);
     while !metrics(&server).await.contains(failed) {
@@ -128,7 +148,11 @@ async fn a_sink_that_hangs_delays_no_ceremony() {
     let begun = Instant::now();
     let (server, holders, shares) = TestServer::initialised(change).await;
     server.unseal(&holders, &shares[..3]).await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(holders.len(), HOLDERS.len());
     let text = metrics(&server).await;
     assert!(text.contains("outcome=\"Dropped\"} "), "{text}");
@@ -153,5 +177,12 @@ async fn an_outside_copy_of_the_audit_log_has_every_line_and_the_head() {
 
 async fn metrics(server: &TestServer) -> String {
     let request = server.operator().request(reqwest::Method::GET, "/metrics");
-    server.operator().send(request).await.unwrap().text().await.unwrap()
+    server
+        .operator()
+        .send(request)
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap()
 }

@@ -32,17 +32,38 @@ async fn nothing_is_done(server: &TestServer, holders: &[Person], shares: &[Shar
         role: Role::Operator,
         request: request().0,
     };
-    refused(operator.post::<AddedPerson>("/v1/operators", &wanted).await, failed);
+    refused(
+        operator.post::<AddedPerson>("/v1/operators", &wanted).await,
+        failed,
+    );
     let remove = operator.request(Method::DELETE, "/v1/operators/alice");
     refused(operator.send(remove).await, failed);
     refused(operator.post::<()>("/v1/seal", &Nothing {}).await, failed);
     let reshare = init_request(2, &["alice", "bob"]);
-    refused(operator.post::<()>("/v1/reshare/start", &reshare).await, failed);
-    refused(operator.post::<()>("/v1/rotate/data-key", &Nothing {}).await, failed);
-    refused(operator.send(operator.request(Method::GET, "/v1/snapshot")).await, failed);
+    refused(
+        operator.post::<()>("/v1/reshare/start", &reshare).await,
+        failed,
+    );
+    refused(
+        operator
+            .post::<()>("/v1/rotate/data-key", &Nothing {})
+            .await,
+        failed,
+    );
+    refused(
+        operator
+            .send(operator.request(Method::GET, "/v1/snapshot"))
+            .await,
+        failed,
+    );
     let share = serde_json::json!({ "share": shares[0].text });
     let alice = server.client(&holders[0]);
-    refused(alice.post::<serde_json::Value>("/v1/share/verify", &share).await, failed);
+    refused(
+        alice
+            .post::<serde_json::Value>("/v1/share/verify", &share)
+            .await,
+        failed,
+    );
     // Whoever is turned away is on record, too.
     refused(alice.get::<PersonList>("/v1/operators").await, failed);
     assert_eq!(fs::read(&persons).unwrap(), before);
@@ -82,14 +103,20 @@ impl SmallDisk {
             .arg(folder.path())
             .status()
             .expect("mount can be started");
-        assert!(mounted.success(), "this test mounts a small tmpfs: run it as root");
+        assert!(
+            mounted.success(),
+            "this test mounts a small tmpfs: run it as root"
+        );
         SmallDisk(folder)
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0.path())
+            .status();
     }
 }
 
@@ -110,7 +137,11 @@ async fn a_full_disk_stops_every_act_until_there_is_room_again() {
     // The last page of the log takes some more lines.
     let operator = server.operator();
     for _ in 0..100 {
-        if operator.post::<()>("/v1/rotate/data-key", &"").await.is_err_and(audit_failed) {
+        if operator
+            .post::<()>("/v1/rotate/data-key", &"")
+            .await
+            .is_err_and(audit_failed)
+        {
             break;
         }
     }
@@ -135,19 +166,37 @@ async fn a_ceremony_can_be_read_in_the_log() {
     let (server, holders, shares) = TestServer::initialised(|_| {}).await;
     let ceremony = server.start_unseal().await;
     let alice = server.client(&holders[0]);
-    assert!(submit(&alice, "unseal", &ceremony, &shares[1].text).await.is_err());
+    assert!(
+        submit(&alice, "unseal", &ceremony, &shares[1].text)
+            .await
+            .is_err()
+    );
     for place in [0, 1, 2] {
         let holder = server.client(&holders[place]);
-        submit(&holder, "unseal", &ceremony, &shares[place].text).await.unwrap();
+        submit(&holder, "unseal", &ceremony, &shares[place].text)
+            .await
+            .unwrap();
     }
-    let tail: AuditTail = server.operator().get("/v1/audit/tail?lines=100").await.unwrap();
+    let tail: AuditTail = server
+        .operator()
+        .get("/v1/audit/tail?lines=100")
+        .await
+        .unwrap();
     let events: Vec<(&str, &str)> = tail
         .lines
         .iter()
-        .map(|line| (line["event"].as_str().unwrap(), line["by"].as_str().unwrap_or("-")))
+        .map(|line| {
+            (
+                line["event"].as_str().unwrap(),
+                line["by"].as_str().unwrap_or("-"),
+            )
+        })
         .filter(|(event, _)| *event != "call_allowed" && *event != "head_remembered")
         .collect();
-    let from = events.iter().position(|(event, _)| *event == "initialised").unwrap();
+    let from = events
+        .iter()
+        .position(|(event, _)| *event == "initialised")
+        .unwrap();
     assert_eq!(
         events[from..],
         [
@@ -175,7 +224,11 @@ async fn a_changed_line_is_named() {
     let path = server.data().join("audit.log");
     let text = fs::read_to_string(&path).unwrap();
     let changed = text.replacen("\"alice\"", "\"malic\"", 1);
-    let line = text.lines().position(|line| line.contains("\"alice\"")).unwrap() as u64 + 1;
+    let line = text
+        .lines()
+        .position(|line| line.contains("\"alice\""))
+        .unwrap() as u64
+        + 1;
     // In place: the same file with the same length.
     use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -183,7 +236,11 @@ async fn a_changed_line_is_named() {
     let report: AuditReport = server.operator().get("/v1/audit/verify").await.unwrap();
     assert_eq!((report.good, report.first_bad), (false, Some(line)));
     assert_eq!(report.wrong, Some(WrongLine::Changed));
-    assert!(report.sentence.contains(&format!("line {line} ")), "{}", report.sentence);
+    assert!(
+        report.sentence.contains(&format!("line {line} ")),
+        "{}",
+        report.sentence
+    );
 }
 
 /// A log that was taken away while the server was off is told at the next unseal: the database remembers its head.
@@ -196,13 +253,21 @@ async fn a_log_that_is_gone_is_told_at_the_next_unseal() {
     server.run().await;
     server.unseal(&holders, &shares[..3]).await;
     let status = server.status().await;
-    assert!(status.warnings.contains(&Warning::AuditLogCutShort), "{:?}", status.warnings);
+    assert!(
+        status.warnings.contains(&Warning::AuditLogCutShort),
+        "{:?}",
+        status.warnings
+    );
     assert!(server.audit_log().contains("audit_log_cut_short"));
     // It is told once; the new log is the one that is remembered from now on.
     server.restart().await;
     server.unseal(&holders, &shares[..3]).await;
     let status = server.status().await;
-    assert!(!status.warnings.contains(&Warning::AuditLogCutShort), "{:?}", status.warnings);
+    assert!(
+        !status.warnings.contains(&Warning::AuditLogCutShort),
+        "{:?}",
+        status.warnings
+    );
 }
 
 /// A database from before is told by the generation that the log names.
@@ -217,13 +282,20 @@ async fn a_database_that_was_rolled_back_is_told_at_the_next_unseal() {
     server.unseal(&holders, &shares[..3]).await;
     let operator = server.operator();
     for _ in 0..3 {
-        operator.post::<serde_json::Value>("/v1/rotate/data-key", &Nothing {}).await.unwrap();
+        operator
+            .post::<serde_json::Value>("/v1/rotate/data-key", &Nothing {})
+            .await
+            .unwrap();
     }
     server.stop().await;
     fs::write(&database, old).unwrap();
     server.run().await;
     server.unseal(&holders, &shares[..3]).await;
     let status = server.status().await;
-    assert!(status.warnings.contains(&Warning::DatabaseRolledBack), "{:?}", status.warnings);
+    assert!(
+        status.warnings.contains(&Warning::DatabaseRolledBack),
+        "{:?}",
+        status.warnings
+    );
     assert!(server.audit_log().contains("database_rolled_back"));
 }

@@ -1,9 +1,9 @@
 //! Shares over HTTP: who may, what counts, what is refused by name, and what survives a wrong one.
 
 use holdfast_keystore::api::error::{ErrorBody, ErrorCode};
+use holdfast_keystore::api::json::ShareText;
 use holdfast_keystore::api::reshare::ReshareStarted;
 use holdfast_keystore::api::share::{GoodShare, VerifyShare};
-use holdfast_keystore::api::json::ShareText;
 use holdfast_keystore::api::status::{CeremonyStatus, DataKeyStatus};
 use holdfast_keystore::api::unseal::{CancelCeremony, Nothing, Outcome};
 use holdfast_keystore::audit::event::ShareRefusal;
@@ -16,12 +16,17 @@ use crate::support::{HOLDERS, TestServer, init_request, refused, shares, submit}
 
 fn why<T>(result: Result<T, ClientError>) -> (Option<u8>, ShareRefusal) {
     let body: ErrorBody = refused(result, ErrorCode::ShareRefused);
-    (body.share, body.reason.expect("a refused share has its reason"))
+    (
+        body.share,
+        body.reason.expect("a refused share has its reason"),
+    )
 }
 
 async fn verify(client: &Client, share: &str) -> Result<GoodShare, ClientError> {
     let share = ShareText::new(Zeroizing::new(share.to_owned()));
-    client.post("/v1/share/verify", &VerifyShare { share }).await
+    client
+        .post("/v1/share/verify", &VerifyShare { share })
+        .await
 }
 
 /// Wrong, foreign, repeated and other people's shares are refused by number and reason, and those that had counted still do.
@@ -31,7 +36,9 @@ async fn a_share_that_is_refused_takes_nothing_away() {
     let (_other, _, foreign) = TestServer::initialised(|_| {}).await;
     let ceremony = server.start_unseal().await;
     let clients: Vec<Client> = holders.iter().map(|holder| server.client(holder)).collect();
-    let first = submit(&clients[0], "unseal", &ceremony, &own[0].text).await.unwrap();
+    let first = submit(&clients[0], "unseal", &ceremony, &own[0].text)
+        .await
+        .unwrap();
     assert_eq!((first.have, first.outcome), (1, Outcome::Waiting));
     let again = submit(&clients[0], "unseal", &ceremony, &own[0].text).await;
     assert_eq!(why(again), (Some(1), ShareRefusal::Repeated));
@@ -53,7 +60,9 @@ async fn a_share_that_is_refused_takes_nothing_away() {
     assert_eq!(why(wrong_digest).1, ShareRefusal::NoSuchCeremony);
     assert_eq!(server.status().await.ceremony.unwrap().have, [1]);
     for (place, have) in [(3, 2), (2, 3)] {
-        let submitted = submit(&clients[place], "unseal", &ceremony, &own[place].text).await.unwrap();
+        let submitted = submit(&clients[place], "unseal", &ceremony, &own[place].text)
+            .await
+            .unwrap();
         assert_eq!(submitted.have, have);
     }
     assert_eq!(server.status().await.phase, Phase::Unsealed);
@@ -65,8 +74,14 @@ async fn a_share_is_verified_without_unsealing_anything() {
     let bob = server.client(&holders[1]);
     let good = verify(&bob, &own[1].text).await.unwrap();
     assert_eq!((good.number, good.holder.as_str()), (2, "bob"));
-    assert_eq!(why(verify(&bob, &own[0].text).await), (Some(1), ShareRefusal::OtherHolder));
-    assert_eq!(why(verify(&bob, "nonsense").await), (None, ShareRefusal::Unreadable));
+    assert_eq!(
+        why(verify(&bob, &own[0].text).await),
+        (Some(1), ShareRefusal::OtherHolder)
+    );
+    assert_eq!(
+        why(verify(&bob, "nonsense").await),
+        (None, ShareRefusal::Unreadable)
+    );
     let status = server.status().await;
     assert_eq!((status.phase, status.ceremony), (Phase::Sealed, None));
     server.unseal(&holders, &own[..3]).await;
@@ -78,13 +93,27 @@ async fn a_ceremony_is_started_once_cancelled_and_forgotten() {
     let (server, holders, own) = TestServer::initialised(|_| {}).await;
     let first = server.start_unseal().await;
     let operator = server.operator();
-    let again = operator.post::<CeremonyStatus>("/v1/unseal/start", &Nothing {}).await;
+    let again = operator
+        .post::<CeremonyStatus>("/v1/unseal/start", &Nothing {})
+        .await;
     refused(again, ErrorCode::Conflict);
-    submit(&server.client(&holders[0]), "unseal", &first, &own[0].text).await.unwrap();
-    let wrong = CancelCeremony { ceremony: HexBytes([1; 16]) };
-    refused(operator.post::<()>("/v1/unseal/cancel", &wrong).await, ErrorCode::Conflict);
-    let cancel = CancelCeremony { ceremony: first.ceremony };
-    operator.post::<()>("/v1/unseal/cancel", &cancel).await.unwrap();
+    submit(&server.client(&holders[0]), "unseal", &first, &own[0].text)
+        .await
+        .unwrap();
+    let wrong = CancelCeremony {
+        ceremony: HexBytes([1; 16]),
+    };
+    refused(
+        operator.post::<()>("/v1/unseal/cancel", &wrong).await,
+        ErrorCode::Conflict,
+    );
+    let cancel = CancelCeremony {
+        ceremony: first.ceremony,
+    };
+    operator
+        .post::<()>("/v1/unseal/cancel", &cancel)
+        .await
+        .unwrap();
     assert_eq!(server.status().await.ceremony, None);
     let late = submit(&server.client(&holders[1]), "unseal", &first, &own[1].text).await;
     assert_eq!(why(late).1, ShareRefusal::NoSuchCeremony);
@@ -113,7 +142,10 @@ async fn an_init_that_cannot_be_is_refused_and_a_lost_answer_can_be_repeated() {
         init_request(2, &[]),
         init_request(3, &many),
     ] {
-        refused(operator.post::<()>("/v1/init", &wanted).await, ErrorCode::Unfit);
+        refused(
+            operator.post::<()>("/v1/init", &wanted).await,
+            ErrorCode::Unfit,
+        );
         assert_eq!(server.status().await.phase, Phase::Uninitialised);
     }
     let lost = server.init(3, &HOLDERS).await;
@@ -129,9 +161,15 @@ async fn an_open_keystore_is_not_initialised_again_even_when_it_is_sealed() {
     server.unseal(&holders, &own[..3]).await;
     let operator = server.operator();
     let wanted = init_request(3, &HOLDERS);
-    refused(operator.post::<()>("/v1/init", &wanted).await, ErrorCode::AlreadyInitialised);
+    refused(
+        operator.post::<()>("/v1/init", &wanted).await,
+        ErrorCode::AlreadyInitialised,
+    );
     operator.post::<()>("/v1/seal", &Nothing {}).await.unwrap();
-    refused(operator.post::<()>("/v1/init", &wanted).await, ErrorCode::AlreadyInitialised);
+    refused(
+        operator.post::<()>("/v1/init", &wanted).await,
+        ErrorCode::AlreadyInitialised,
+    );
     server.unseal(&holders, &own[2..]).await;
 }
 
@@ -145,7 +183,9 @@ async fn one_person_may_hold_all_shares_in_a_trial() {
     assert!(trial.contains("one person holds 5 shares"), "{trial}");
     let ceremony = server.start_unseal().await;
     for share in &own[1..4] {
-        submit(&server.operator(), "unseal", &ceremony, &share.text).await.unwrap();
+        submit(&server.operator(), "unseal", &ceremony, &share.text)
+            .await
+            .unwrap();
     }
     assert_eq!(server.status().await.phase, Phase::Unsealed);
 }
@@ -158,25 +198,54 @@ async fn reshare_in_two_phases() {
     let operator = server.operator();
     let wanted = init_request(2, &["carol", "dave", "eve"]);
     let started: ReshareStarted = operator.post("/v1/reshare/start", &wanted).await.unwrap();
-    let cancel = CancelCeremony { ceremony: started.ceremony.ceremony };
-    operator.post::<()>("/v1/reshare/cancel", &cancel).await.unwrap();
+    let cancel = CancelCeremony {
+        ceremony: started.ceremony.ceremony,
+    };
+    operator
+        .post::<()>("/v1/reshare/cancel", &cancel)
+        .await
+        .unwrap();
     let started: ReshareStarted = operator.post("/v1/reshare/start", &wanted).await.unwrap();
     let (ceremony, new) = (started.ceremony, shares(started.shares));
     for (place, share) in new.iter().enumerate() {
-        let holder = holders.iter().find(|holder| holder.name == share.holder).unwrap();
-        let submitted = submit(&server.client(holder), "reshare", &ceremony, &share.text).await.unwrap();
-        let last = if place == 2 { Outcome::Reshared } else { Outcome::Waiting };
-        assert_eq!((submitted.have, submitted.need, submitted.outcome), (place as u8 + 1, 3, last));
+        let holder = holders
+            .iter()
+            .find(|holder| holder.name == share.holder)
+            .unwrap();
+        let submitted = submit(&server.client(holder), "reshare", &ceremony, &share.text)
+            .await
+            .unwrap();
+        let last = if place == 2 {
+            Outcome::Reshared
+        } else {
+            Outcome::Waiting
+        };
+        assert_eq!(
+            (submitted.have, submitted.need, submitted.outcome),
+            (place as u8 + 1, 3, last)
+        );
     }
     let seal = server.status().await.seal.unwrap();
-    assert_eq!((seal.threshold, seal.holders.len(), seal.epoch), (2, 3, started.epoch));
+    assert_eq!(
+        (seal.threshold, seal.holders.len(), seal.epoch),
+        (2, 3, started.epoch)
+    );
     operator.post::<()>("/v1/seal", &Nothing {}).await.unwrap();
     let ceremony = server.start_unseal().await;
     let carol = server.client(&holders[2]);
     let outdated = submit(&carol, "unseal", &ceremony, &old[2].text).await;
     assert_eq!(why(outdated).1, ShareRefusal::OtherEpoch);
-    submit(&carol, "unseal", &ceremony, &new[0].text).await.unwrap();
-    submit(&server.client(&holders[4]), "unseal", &ceremony, &new[2].text).await.unwrap();
+    submit(&carol, "unseal", &ceremony, &new[0].text)
+        .await
+        .unwrap();
+    submit(
+        &server.client(&holders[4]),
+        "unseal",
+        &ceremony,
+        &new[2].text,
+    )
+    .await
+    .unwrap();
     assert_eq!(server.status().await.phase, Phase::Unsealed);
 }
 
@@ -186,9 +255,13 @@ async fn the_data_key_is_rotated_and_what_was_written_before_stays_readable() {
     server.unseal(&holders, &own[..3]).await;
     let operator = server.operator();
     let before = server.status().await.data_key.unwrap();
-    let after: DataKeyStatus = operator.post("/v1/rotate/data-key", &Nothing {}).await.unwrap();
+    let after: DataKeyStatus = operator
+        .post("/v1/rotate/data-key", &Nothing {})
+        .await
+        .unwrap();
     assert_eq!(after.term, before.term + 1);
-    let me: holdfast_keystore::persons::Person = server.client(&holders[0]).get("/v1/me").await.unwrap();
+    let me: holdfast_keystore::persons::Person =
+        server.client(&holders[0]).get("/v1/me").await.unwrap();
     assert_eq!(me.name.as_str(), "alice");
 }
 
@@ -199,14 +272,26 @@ async fn a_table_of_persons_that_was_changed_outside_is_told() {
     server.unseal(&holders, &own[..3]).await;
     server.restart().await;
     server.unseal(&holders, &own[..3]).await;
-    assert!(!server.status().await.warnings.contains(&Warning::PersonsChangedOutside));
+    assert!(
+        !server
+            .status()
+            .await
+            .warnings
+            .contains(&Warning::PersonsChangedOutside)
+    );
     server.stop().await;
     let path = server.data().join("persons.json");
     let table = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, table.replacen("\"holder\"", "\"operator\"", 1)).unwrap();
     server.run().await;
     server.unseal(&holders, &own[..3]).await;
-    assert!(server.status().await.warnings.contains(&Warning::PersonsChangedOutside));
+    assert!(
+        server
+            .status()
+            .await
+            .warnings
+            .contains(&Warning::PersonsChangedOutside)
+    );
     assert!(server.audit_log().contains("persons_changed_outside"));
 }
 
@@ -222,11 +307,16 @@ async fn too_many_tries_are_refused() {
     let ceremony = server.start_unseal().await;
     let (alice, bob) = (server.client(&holders[0]), server.client(&holders[1]));
     for _ in 0..3 {
-        assert_eq!(why(verify(&alice, "nonsense").await).1, ShareRefusal::Unreadable);
+        assert_eq!(
+            why(verify(&alice, "nonsense").await).1,
+            ShareRefusal::Unreadable
+        );
     }
     let limited = submit(&alice, "unseal", &ceremony, &own[0].text).await;
     refused(limited, ErrorCode::TooOften);
-    submit(&bob, "unseal", &ceremony, &own[1].text).await.unwrap();
+    submit(&bob, "unseal", &ceremony, &own[1].text)
+        .await
+        .unwrap();
     verify(&bob, &own[1].text).await.unwrap();
     refused(verify(&bob, &own[1].text).await, ErrorCode::TooOften);
     // Refused calls: past the limit no line is written any more.

@@ -27,7 +27,15 @@ async fn run(server: &TestServer, arguments: &'static [&'static str]) {
             .current_dir(folder.path())
             .arg("--config-file")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis.toml"))
-            .args(["run", &url, "--seed", "1", "--max-examples", "25", "--no-color"])
+            .args([
+                "run",
+                &url,
+                "--seed",
+                "1",
+                "--max-examples",
+                "25",
+                "--no-color",
+            ])
             .arg("--tls-verify")
             .arg(data.join("tls/authority.crt"))
             .arg("--request-cert")

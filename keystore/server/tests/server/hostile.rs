@@ -6,9 +6,19 @@ use reqwest::StatusCode;
 
 use crate::support::TestServer;
 
-async fn post(server: &TestServer, path: &str, kind: &str, body: Vec<u8>) -> (StatusCode, ErrorBody) {
+async fn post(
+    server: &TestServer,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> (StatusCode, ErrorBody) {
     let request = server.operator().request(reqwest::Method::POST, path);
-    let response = request.header("content-type", kind).body(body).send().await.unwrap();
+    let response = request
+        .header("content-type", kind)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
     (response.status(), response.json().await.unwrap())
 }
 
@@ -53,17 +63,42 @@ async fn a_body_that_is_too_long_or_of_another_kind_is_refused() {
     let server = TestServer::start().await;
     let long = vec![b' '; BODY_BYTES + 1];
     let (status, error) = post(&server, "/v1/init", "application/json", long).await;
-    assert_eq!((status, error.code), (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge));
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonx", ""] {
+    assert_eq!(
+        (status, error.code),
+        (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge)
+    );
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "",
+    ] {
         let (status, error) = post(&server, "/v1/init", kind, b"{}".to_vec()).await;
-        assert_eq!((status, error.code), (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::MediaType));
+        assert_eq!(
+            (status, error.code),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::MediaType)
+        );
     }
-    let (status, _) = post(&server, "/v1/init", "application/json; charset=utf-8", b"{}".to_vec()).await;
+    let (status, _) = post(
+        &server,
+        "/v1/init",
+        "application/json; charset=utf-8",
+        b"{}".to_vec(),
+    )
+    .await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let kind = "application/octet-stream";
-    for body in [Vec::new(), b"nonsense".to_vec(), vec![0; 1 << 20], b"holdfast keystore snapshot 1\n\xff\xff\xff\xff".to_vec()] {
+    for body in [
+        Vec::new(),
+        b"nonsense".to_vec(),
+        vec![0; 1 << 20],
+        b"holdfast keystore snapshot 1\n\xff\xff\xff\xff".to_vec(),
+    ] {
         let (status, error) = post(&server, "/v1/snapshot/restore", kind, body).await;
-        assert_eq!((status, error.code), (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Unfit));
+        assert_eq!(
+            (status, error.code),
+            (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::Unfit)
+        );
     }
 }
 

@@ -26,13 +26,21 @@ fn serve(arguments: &[&str]) -> Command {
 
 /// Starts it, and reads what it says first.
 fn start(data: &Path) -> (Process, Value) {
-    let mut child = serve(&["--data", data.to_str().unwrap(), "--listen", "127.0.0.1:0", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = serve(&[
+        "--data",
+        data.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     (Process(child), serde_json::from_str(&line).unwrap())
 }
 
@@ -67,7 +75,10 @@ fn it_starts_with_a_data_folder_and_ends_in_order() {
     assert!(Path::new(said["first_operator"].as_str().unwrap()).exists());
     assert_eq!(terminate(&mut process), Some(0));
     let log = fs::read_to_string(data.join("audit.log")).unwrap();
-    assert!(log.trim_end().ends_with("\"event\":\"server_ending\"}"), "{log}");
+    assert!(
+        log.trim_end().ends_with("\"event\":\"server_ending\"}"),
+        "{log}"
+    );
     // The same certificate again.
     let (mut process, said) = start(&data);
     assert_eq!(said["certificate_sha256"], first);
@@ -81,10 +92,20 @@ fn the_process_keeps_its_memory_to_itself() {
     let (mut process, _) = start(&folder.path().join("data"));
     let pid = process.0.id();
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert_eq!(
+        core.split_whitespace().collect::<Vec<_>>()[4..6],
+        ["0", "0"],
+        "{core}"
+    );
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let locked = status.lines().find(|line| line.starts_with("VmLck")).unwrap();
+    let locked = status
+        .lines()
+        .find(|line| line.starts_with("VmLck"))
+        .unwrap();
     if rustix::process::geteuid().is_root() {
         assert_ne!(locked.split_whitespace().nth(1), Some("0"), "{locked}");
     }
@@ -107,19 +128,31 @@ fn the_process_is_not_dumpable() {
     }
     let data = folder.path().join("data");
     let mut child = command
-        .args(["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--data",
+            data.to_str().unwrap(),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let mut process = Process(child);
     assert!(line.starts_with("listening on"), "{line}");
     let id = process.0.id();
     assert_ne!(fs::metadata(&data).unwrap().uid(), 0);
     for file in ["environ", "maps", "mem"] {
-        assert_eq!(fs::metadata(format!("/proc/{id}/{file}")).unwrap().uid(), 0, "{file}");
+        assert_eq!(
+            fs::metadata(format!("/proc/{id}/{file}")).unwrap().uid(),
+            0,
+            "{file}"
+        );
     }
     assert_eq!(terminate(&mut process), Some(0));
 }
@@ -129,8 +162,15 @@ fn the_process_is_not_dumpable() {
 fn what_it_cannot_start_with_gets_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let said = refused(&serve(&["--config", &path("nothing.toml")]).output().unwrap());
-    assert!(said.contains("nothing.toml") && said.contains("check the path"), "{said}");
+    let said = refused(
+        &serve(&["--config", &path("nothing.toml")])
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        said.contains("nothing.toml") && said.contains("check the path"),
+        "{said}"
+    );
     fs::write(path("bad.toml"), "data = 'x'\nlisen = 1\n").unwrap();
     let said = refused(&serve(&["--config", &path("bad.toml")]).output().unwrap());
     assert!(said.contains("unknown field `lisen`"), "{said}");
@@ -141,11 +181,15 @@ fn what_it_cannot_start_with_gets_one_sentence() {
     let data = path("data");
     let (mut process, said) = start(Path::new(&data));
     let address = said["listen"].as_str().unwrap();
-    let second = serve(&["--data", &path("other"), "--listen", address]).output().unwrap();
+    let second = serve(&["--data", &path("other"), "--listen", address])
+        .output()
+        .unwrap();
     let sentence = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(sentence.contains("choose another address"), "{sentence}");
     // A second server on the same data must not get at the database.
-    let second = serve(&["--data", &data, "--listen", "127.0.0.1:0"]).output().unwrap();
+    let second = serve(&["--data", &data, "--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
     let sentence = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1));
     assert!(sentence.contains("another server"), "{sentence}");
@@ -157,7 +201,11 @@ fn what_it_cannot_start_with_gets_one_sentence() {
     assert!(said.contains("chmod 700"), "{said}");
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     let log = fs::read_to_string(path("data/audit.log")).unwrap();
-    fs::write(path("data/audit.log"), log.replacen("server_started", "server_ending", 1)).unwrap();
+    fs::write(
+        path("data/audit.log"),
+        log.replacen("server_started", "server_ending", 1),
+    )
+    .unwrap();
     let said = refused(&serve(&["--data", &data]).output().unwrap());
     assert!(said.contains("of the audit log was changed"), "{said}");
 }

@@ -81,12 +81,13 @@ pub fn tls_webhook(folder: &Path) -> (SocketAddr, PathBuf, Delivered<Posted>) {
     let file = folder.join("webhook-authority.pem");
     std::fs::write(&file, authority.pem()).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
     let config = Arc::new(config);
     let (sender, receiver) = channel();
     let address = serve(move |stream| {
@@ -108,7 +109,8 @@ fn answer(stream: impl Read + Write, status: &str) -> Option<Posted> {
     }
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())?
     });
     let mut body = vec![0; length?];
     stream.read_exact(&mut body).ok()?;

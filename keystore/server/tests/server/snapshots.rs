@@ -19,7 +19,14 @@ use crate::support::{TestServer, files, refused, submit};
 async fn save(server: &TestServer) -> Vec<u8> {
     let operator = server.operator();
     let request = operator.request(Method::GET, "/v1/snapshot");
-    operator.send(request).await.unwrap().bytes().await.unwrap().to_vec()
+    operator
+        .send(request)
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap()
+        .to_vec()
 }
 
 async fn restore(server: &TestServer, bytes: Vec<u8>) -> Result<Restored, ClientError> {
@@ -42,23 +49,37 @@ async fn a_snapshot_is_restored_on_an_empty_node_with_the_shares_of_its_epoch() 
         let plain = share.text.as_bytes();
         assert!(!snapshot.windows(plain.len()).any(|window| window == plain));
     }
-    refused(restore(&server, snapshot.clone()).await, ErrorCode::AlreadyInitialised);
+    refused(
+        restore(&server, snapshot.clone()).await,
+        ErrorCode::AlreadyInitialised,
+    );
 
     let mut node = TestServer::start().await;
     let restored = restore(&node, snapshot).await.unwrap();
-    assert_eq!((restored.epoch, restored.threshold, restored.shares), (1, 3, 5));
+    assert_eq!(
+        (restored.epoch, restored.threshold, restored.shares),
+        (1, 3, 5)
+    );
     assert_eq!(node.status().await.phase, Phase::Sealed);
     // The old certificates are from another authority; the server's own is trusted by its own clients.
     let alice = node.client_of_elsewhere(&holders[0]);
     let ceremony = node.start_unseal().await;
-    submit(&alice, "unseal", &ceremony, &shares[0].text).await.unwrap();
+    submit(&alice, "unseal", &ceremony, &shares[0].text)
+        .await
+        .unwrap();
     node.restart().await;
     let ceremony = node.start_unseal().await;
     for place in [0, 1, 4] {
         let holder = node.client_of_elsewhere(&holders[place]);
-        submit(&holder, "unseal", &ceremony, &shares[place].text).await.unwrap();
+        submit(&holder, "unseal", &ceremony, &shares[place].text)
+            .await
+            .unwrap();
     }
-    let me: persons::Person = node.client_of_elsewhere(&holders[3]).get("/v1/me").await.unwrap();
+    let me: persons::Person = node
+        .client_of_elsewhere(&holders[3])
+        .get("/v1/me")
+        .await
+        .unwrap();
     assert_eq!(me.name.as_str(), "dave");
 }
 
@@ -70,10 +91,21 @@ async fn the_message_names_the_epoch_whose_shares_are_needed() {
     server.unseal(&holders, &first[..3]).await;
     let snapshot = save(&server).await;
     let wanted = crate::support::init_request(3, &crate::support::HOLDERS);
-    let started: ReshareStarted = server.operator().post("/v1/reshare/start", &wanted).await.unwrap();
+    let started: ReshareStarted = server
+        .operator()
+        .post("/v1/reshare/start", &wanted)
+        .await
+        .unwrap();
     let second = crate::support::shares(started.shares);
     for (holder, share) in holders.iter().zip(&second) {
-        submit(&server.client(holder), "reshare", &started.ceremony, &share.text).await.unwrap();
+        submit(
+            &server.client(holder),
+            "reshare",
+            &started.ceremony,
+            &share.text,
+        )
+        .await
+        .unwrap();
     }
     let node = TestServer::start().await;
     restore(&node, snapshot).await.unwrap();
@@ -82,7 +114,10 @@ async fn the_message_names_the_epoch_whose_shares_are_needed() {
     let newer = submit(&alice, "unseal", &ceremony, &second[0].text).await;
     let body = refused(newer, ErrorCode::ShareRefused);
     assert_eq!(body.reason, Some(ShareRefusal::OtherEpoch));
-    assert!(body.sentence.contains("epoch 2") && body.next_step.contains("epoch 1"), "{body:?}");
+    assert!(
+        body.sentence.contains("epoch 2") && body.next_step.contains("epoch 1"),
+        "{body:?}"
+    );
 }
 
 /// Every byte of a snapshot that is changed or missing is found before anything is restored.
@@ -96,10 +131,17 @@ async fn a_damaged_snapshot_is_refused_and_leaves_the_node_empty() {
         let mut changed = snapshot.clone();
         changed[place] ^= 1;
         refused(restore(&node, changed).await, ErrorCode::Unfit);
-        refused(restore(&node, snapshot[..place].to_vec()).await, ErrorCode::Unfit);
+        refused(
+            restore(&node, snapshot[..place].to_vec()).await,
+            ErrorCode::Unfit,
+        );
     }
     assert_eq!(node.status().await.phase, Phase::Uninitialised);
-    assert!(!files(&node.data()).iter().any(|path| path.to_string_lossy().contains(".restore-")));
+    assert!(
+        !files(&node.data())
+            .iter()
+            .any(|path| path.to_string_lossy().contains(".restore-"))
+    );
     restore(&node, snapshot).await.unwrap();
 }
 
@@ -107,9 +149,13 @@ async fn a_damaged_snapshot_is_refused_and_leaves_the_node_empty() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_does_not_let_somebody_in_again() {
     let (mut server, holders, shares) = TestServer::initialised(|_| {}).await;
-    let thief = server.add_unsealed("thief", Role::Operator, &holders, &shares).await;
+    let thief = server
+        .add_unsealed("thief", Role::Operator, &holders, &shares)
+        .await;
     let snapshot = save(&server).await;
-    let remove = server.operator().request(Method::DELETE, "/v1/operators/thief");
+    let remove = server
+        .operator()
+        .request(Method::DELETE, "/v1/operators/thief");
     server.operator().send(remove).await.unwrap();
     server.stop().await;
     // The database is lost; the folder with the audit log is not.
@@ -136,7 +182,9 @@ async fn snapshots_are_taken_on_schedule_and_the_oldest_deleted() {
     let shared = std::sync::Arc::clone(&server.running().server);
     for (hours, there) in [(0, 1), (5, 1), (6, 2), (13, 2), (40, 2)] {
         let now = start + SignedDuration::from_hours(hours);
-        shared.blocking(move |server| background::tick(server, now)).await;
+        shared
+            .blocking(move |server| background::tick(server, now))
+            .await;
         assert!(count().min(2) >= there.min(count()), "{hours}: {}", count());
         assert!(count() <= 2);
     }
@@ -145,5 +193,9 @@ async fn snapshots_are_taken_on_schedule_and_the_oldest_deleted() {
     // A folder that is none: what is overdue is told, once.
     fs::remove_dir_all(&folder).unwrap();
     fs::write(&folder, "in the way").unwrap();
-    server.operator().post::<()>("/v1/seal", &Nothing {}).await.unwrap();
+    server
+        .operator()
+        .post::<()>("/v1/seal", &Nothing {})
+        .await
+        .unwrap();
 }

@@ -50,7 +50,10 @@ impl TestServer {
 
     /// With another configuration.
     pub async fn with(change: impl Fn(&mut Config) + Send + Sync + 'static) -> TestServer {
-        let folder = tempfile::Builder::new().prefix("holdfast-test-").tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix("holdfast-test-")
+            .tempdir()
+            .unwrap();
         let mut config = Config::for_data(&folder.path().join("data"));
         change(&mut config);
         let mut server = TestServer {
@@ -165,7 +168,11 @@ impl TestServer {
             role,
             request,
         };
-        let added: AddedPerson = self.operator().post("/v1/operators", &wanted).await.unwrap();
+        let added: AddedPerson = self
+            .operator()
+            .post("/v1/operators", &wanted)
+            .await
+            .unwrap();
         Person {
             name: name.to_owned(),
             credential: format!("{}{key}{}", added.certificate, added.authority),
@@ -173,8 +180,11 @@ impl TestServer {
     }
 
     pub async fn init(&self, threshold: u8, holders: &[&str]) -> Vec<Share> {
-        let made: InitResponse =
-            self.operator().post("/v1/init", &init_request(threshold, holders)).await.unwrap();
+        let made: InitResponse = self
+            .operator()
+            .post("/v1/init", &init_request(threshold, holders))
+            .await
+            .unwrap();
         shares(made.shares)
     }
 
@@ -183,7 +193,10 @@ impl TestServer {
     }
 
     pub async fn start_unseal(&self) -> CeremonyStatus {
-        self.operator().post("/v1/unseal/start", &Nothing {}).await.unwrap()
+        self.operator()
+            .post("/v1/unseal/start", &Nothing {})
+            .await
+            .unwrap()
     }
 
     /// Starts, and submits these shares over their holders' certificates.
@@ -191,9 +204,16 @@ impl TestServer {
         let ceremony = self.start_unseal().await;
         let mut last = None;
         for share in shares {
-            let holder = holders.iter().find(|person| person.name == share.holder).unwrap();
+            let holder = holders
+                .iter()
+                .find(|person| person.name == share.holder)
+                .unwrap();
             let client = self.client(holder);
-            last = Some(submit(&client, "unseal", &ceremony, &share.text).await.unwrap());
+            last = Some(
+                submit(&client, "unseal", &ceremony, &share.text)
+                    .await
+                    .unwrap(),
+            );
         }
         assert_eq!(last.map(|last| last.outcome), Some(Outcome::Unsealed));
     }
@@ -241,7 +261,9 @@ pub fn shares(made: Vec<holdfast_keystore::api::init::NewShare>) -> Vec<Share> {
 /// A request and its private key, PEM.
 pub fn request() -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let request = CertificateParams::default().serialize_request(&key).unwrap();
+    let request = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
     (request.pem().unwrap(), key.serialize_pem())
 }
 
@@ -251,7 +273,10 @@ pub fn refused<T>(result: Result<T, ClientError>, code: ErrorCode) -> ErrorBody 
     match result {
         Err(ClientError::Refused(body)) => {
             assert_eq!(body.code, code, "{body:?}");
-            assert!(!body.sentence.is_empty() && !body.next_step.is_empty(), "{body:?}");
+            assert!(
+                !body.sentence.is_empty() && !body.next_step.is_empty(),
+                "{body:?}"
+            );
             *body
         }
         Err(error) => panic!("not refused but failed: {error}"),

@@ -22,24 +22,39 @@ async fn three_holders_open_it_and_an_operator_seals_it() {
     let shares = server.init(3, &HOLDERS).await;
     assert_eq!(shares.len(), 5);
     let operator = server.operator();
-    refused(operator.get::<persons::Person>("/v1/me").await, ErrorCode::Sealed);
+    refused(
+        operator.get::<persons::Person>("/v1/me").await,
+        ErrorCode::Sealed,
+    );
 
     let ceremony = server.start_unseal().await;
     for (turn, place) in [4, 0, 2].into_iter().enumerate() {
         let client = server.client(&holders[place]);
-        let submitted = submit(&client, "unseal", &ceremony, &shares[place].text).await.unwrap();
+        let submitted = submit(&client, "unseal", &ceremony, &shares[place].text)
+            .await
+            .unwrap();
         assert_eq!((submitted.have, submitted.need), (turn as u8 + 1, 3));
-        let last = if turn == 2 { Outcome::Unsealed } else { Outcome::Waiting };
+        let last = if turn == 2 {
+            Outcome::Unsealed
+        } else {
+            Outcome::Waiting
+        };
         assert_eq!(submitted.outcome, last);
     }
     let health: Health = server.anonymous().get("/v1/health").await.unwrap();
     assert_eq!(health.status, HealthStatus::Unsealed);
     let me: persons::Person = server.client(&holders[1]).get("/v1/me").await.unwrap();
     assert_eq!((me.name.as_str(), me.role), ("bob", Role::Holder));
-    assert_eq!(server.status().await.warnings.len(), 1, "only that memory is not locked in tests");
+    assert_eq!(
+        server.status().await.warnings.len(),
+        1,
+        "only that memory is not locked in tests"
+    );
 
     operator.post::<()>("/v1/seal", &Nothing {}).await.unwrap();
-    let sealed = operator.call::<persons::Person>(Method::GET, "/v1/me", None::<&()>).await;
+    let sealed = operator
+        .call::<persons::Person>(Method::GET, "/v1/me", None::<&()>)
+        .await;
     refused(sealed, ErrorCode::Sealed);
     assert_eq!(server.status().await.phase, Phase::Sealed);
 }

@@ -1,0 +1,335 @@
+//! The manifest: which version of which record is the newest, authenticated.
+//!
+//! Encryption binds a record to its path and version, but an older version of a record is a good record, too: somebody who can write to
+//! the database could put one back, or take one away. So every record's version and digest stand in one of 64 buckets, and
+//! every bucket's digest stands in the root, which also counts the writes: the database's generation. Buckets and root are
+//! encrypted like records. A write changes the record, its bucket and the root in one `apply`: three records, whatever
+//! the number of all of them.
+//!
+//! All buckets are read and checked when the keystore is opened, and kept in memory; a read then costs one look-up. What
+//! this cannot find is the whole database from an earlier moment: that has a root of its own. It shows against a
+//! generation that is kept elsewhere (the audit log, an outside sink).
+
+use std::collections::BTreeMap;
+
+use holdfast_crypto::{Keyring, RecordPlace};
+
+use crate::keystore::KeystoreError;
+use crate::path::RecordPath;
+use crate::store::{Change, RecordStore, StoredRecord};
+
+const BUCKETS: usize = 64;
+const ROOT: &str = "seal/manifest/root";
+/// generation u64 | term u32 | writes u64 | 64 x (version u64 | digest 32)
+const ROOT_BYTES: usize = 20 + BUCKETS * 40;
+
+/// The newest version of everything.
+pub(crate) struct Manifest {
+    generation: u64,
+    /// Records written under the newest term.
+    writes: u64,
+    term: u32,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    /// 0: not stored yet.
+    version: u64,
+    digest: [u8; 32],
+    records: BTreeMap<RecordPath, Entry>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) version: u64,
+    digest: [u8; 32],
+}
+
+/// What a write changes; taken over once it is stored.
+pub(crate) struct Next {
+    pub(crate) changes: Vec<Change>,
+    bucket: Option<(usize, Bucket)>,
+    generation: u64,
+    writes: u64,
+    term: u32,
+}
+
+impl Manifest {
+    /// Of a new keystore, with the change that stores it.
+    pub(crate) fn create(
+        cluster: &[u8; 16],
+        keyring: &Keyring,
+        expected: Option<u64>,
+    ) -> (Manifest, Change) {
+        let manifest = Manifest {
+            generation: expected.unwrap_or(0) + 1,
+            writes: 0,
+            term: keyring.term(),
+            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
+        };
+        let change = manifest.root_change(cluster, keyring, expected);
+        (manifest, change)
+    }
+
+    /// Reads all of it and checks every bucket against the root.
+    pub(crate) fn load(
+        store: &dyn RecordStore,
+        cluster: &[u8; 16],
+        keyring: &Keyring,
+    ) -> Result<Manifest, KeystoreError> {
+        let damaged = || KeystoreError::Damaged {
+            what: ROOT.to_owned(),
+        };
+        let path = RecordPath::fixed(ROOT);
+        let stored = store.get(&path)?.ok_or_else(damaged)?;
+        let place = place(cluster, &path, stored.version);
+        let root = keyring
+            .decrypt(&place, &stored.value)
+            .map_err(|_| damaged())?;
+        if root.len() != ROOT_BYTES {
+            return Err(damaged());
+        }
+        let number =
+            |at: usize| u64::from_le_bytes(*root[at..].first_chunk().expect("long enough"));
+        let mut manifest = Manifest {
+            generation: number(0),
+            term: u32::from_le_bytes(*root[8..].first_chunk().expect("long enough")),
+            writes: number(12),
+            buckets: Vec::with_capacity(BUCKETS),
+        };
+        if manifest.generation != stored.version {
+            return Err(damaged());
+        }
+        for bucket in 0..BUCKETS {
+            let at = 20 + bucket * 40;
+            let digest = *root[at + 8..].first_chunk().expect("long enough");
+            let bucket = Bucket::load(store, cluster, keyring, bucket, number(at), digest)?;
+            manifest.buckets.push(bucket);
+        }
+        Ok(manifest)
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    pub(crate) fn entry(&self, path: &RecordPath) -> Option<Entry> {
+        self.buckets[bucket_of(path)].records.get(path).copied()
+    }
+
+    pub(crate) fn paths<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a RecordPath> {
+        let records = self.buckets.iter().flat_map(|bucket| bucket.records.keys());
+        records.filter(move |path| path.as_str().starts_with(prefix))
+    }
+
+    /// What a write of `put` at `path` changes; `None` deletes it.
+    pub(crate) fn write(
+        &self,
+        cluster: &[u8; 16],
+        keyring: &Keyring,
+        path: &RecordPath,
+        put: Option<&[u8]>,
+    ) -> Next {
+        let number = bucket_of(path);
+        let old = &self.buckets[number];
+        let mut records = old.records.clone();
+        let there = records.remove(path);
+        // Never the same twice, also after the record was deleted.
+        let version = self.generation + 1;
+        let put = put.map(|plaintext| StoredRecord {
+            version,
+            value: keyring.encrypt(&place(cluster, path, version), plaintext),
+        });
+        if let Some(record) = &put {
+            let digest = *blake3::hash(&record.value).as_bytes();
+            records.insert(path.clone(), Entry { version, digest });
+        }
+        let record = Change {
+            path: path.clone(),
+            expected: there.map(|entry| entry.version),
+            put,
+        };
+        let bucket_path = bucket_path(number);
+        let value = keyring.encrypt(&place(cluster, &bucket_path, version), &encode(&records));
+        let bucket = Bucket {
+            version,
+            digest: *blake3::hash(&value).as_bytes(),
+            records,
+        };
+        let bucket_change = Change {
+            path: bucket_path,
+            expected: (old.version > 0).then_some(old.version),
+            put: Some(StoredRecord { version, value }),
+        };
+        let mut next = self.step(keyring, Some((number, bucket)));
+        next.changes = vec![record, bucket_change];
+        next.changes.push(self.root_after(cluster, keyring, &next));
+        next
+    }
+
+    /// A generation without a record's change: for what changes the keyring.
+    pub(crate) fn touch(&self, cluster: &[u8; 16], keyring: &Keyring) -> Next {
+        let mut next = self.step(keyring, None);
+        next.changes = vec![self.root_after(cluster, keyring, &next)];
+        next
+    }
+
+    /// Takes over what is stored.
+    pub(crate) fn take(&mut self, next: Next) {
+        self.generation = next.generation;
+        self.writes = next.writes;
+        self.term = next.term;
+        if let Some((number, bucket)) = next.bucket {
+            self.buckets[number] = bucket;
+        }
+    }
+
+    /// Whether a stored record is the newest one of its path.
+    pub(crate) fn is_newest(entry: &Entry, stored: &StoredRecord) -> bool {
+        entry.version == stored.version && entry.digest == *blake3::hash(&stored.value).as_bytes()
+    }
+
+    fn step(&self, keyring: &Keyring, bucket: Option<(usize, Bucket)>) -> Next {
+        let same_term = keyring.term() == self.term;
+        Next {
+            changes: Vec::new(),
+            bucket,
+            generation: self.generation + 1,
+            writes: if same_term { self.writes + 1 } else { 1 },
+            term: keyring.term(),
+        }
+    }
+
+    fn root_after(&self, cluster: &[u8; 16], keyring: &Keyring, next: &Next) -> Change {
+        let bucket = |number: usize| match &next.bucket {
+            Some((changed, bucket)) if *changed == number => (bucket.version, bucket.digest),
+            _ => (self.buckets[number].version, self.buckets[number].digest),
+        };
+        let counts = (next.generation, next.term, next.writes);
+        root_change(cluster, keyring, counts, bucket, Some(self.generation))
+    }
+
+    fn root_change(&self, cluster: &[u8; 16], keyring: &Keyring, expected: Option<u64>) -> Change {
+        let bucket = |number: usize| (self.buckets[number].version, self.buckets[number].digest);
+        let counts = (self.generation, self.term, self.writes);
+        root_change(cluster, keyring, counts, bucket, expected)
+    }
+}
+
+impl Bucket {
+    fn load(
+        store: &dyn RecordStore,
+        cluster: &[u8; 16],
+        keyring: &Keyring,
+        number: usize,
+        version: u64,
+        digest: [u8; 32],
+    ) -> Result<Bucket, KeystoreError> {
+        if version == 0 {
+            return Ok(Bucket::default());
+        }
+        let path = bucket_path(number);
+        let damaged = || KeystoreError::Damaged {
+            what: path.to_string(),
+        };
+        let stored = store.get(&path)?.ok_or_else(damaged)?;
+        if stored.version != version || *blake3::hash(&stored.value).as_bytes() != digest {
+            return Err(damaged());
+        }
+        let place = place(cluster, &path, version);
+        let bytes = keyring
+            .decrypt(&place, &stored.value)
+            .map_err(|_| damaged())?;
+        let records = decode(&bytes).ok_or_else(damaged)?;
+        Ok(Bucket {
+            version,
+            digest,
+            records,
+        })
+    }
+}
+
+pub(crate) fn place<'a>(
+    cluster: &'a [u8; 16],
+    path: &'a RecordPath,
+    version: u64,
+) -> RecordPlace<'a> {
+    RecordPlace {
+        cluster,
+        path: path.as_str(),
+        version,
+    }
+}
+
+fn root_change(
+    cluster: &[u8; 16],
+    keyring: &Keyring,
+    (generation, term, writes): (u64, u32, u64),
+    bucket: impl Fn(usize) -> (u64, [u8; 32]),
+    expected: Option<u64>,
+) -> Change {
+    let mut bytes = Vec::with_capacity(ROOT_BYTES);
+    bytes.extend_from_slice(&generation.to_le_bytes());
+    bytes.extend_from_slice(&term.to_le_bytes());
+    bytes.extend_from_slice(&writes.to_le_bytes());
+    for number in 0..BUCKETS {
+        let (version, digest) = bucket(number);
+        bytes.extend_from_slice(&version.to_le_bytes());
+        bytes.extend_from_slice(&digest);
+    }
+    let path = RecordPath::fixed(ROOT);
+    let value = keyring.encrypt(&place(cluster, &path, generation), &bytes);
+    Change {
+        path,
+        expected,
+        put: Some(StoredRecord {
+            version: generation,
+            value,
+        }),
+    }
+}
+
+fn bucket_of(path: &RecordPath) -> usize {
+    usize::from(blake3::hash(path.as_str().as_bytes()).as_bytes()[0]) % BUCKETS
+}
+
+fn bucket_path(number: usize) -> RecordPath {
+    RecordPath::fixed(&format!("seal/manifest/{number:02}"))
+}
+
+/// `u16 length | path | u64 version | digest 32`, one after the other, by path.
+fn encode(records: &BTreeMap<RecordPath, Entry>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (path, entry) in records {
+        let text = path.as_str().as_bytes();
+        let length = u16::try_from(text.len()).expect("a path has at most 200 bytes");
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(text);
+        bytes.extend_from_slice(&entry.version.to_le_bytes());
+        bytes.extend_from_slice(&entry.digest);
+    }
+    bytes
+}
+
+fn decode(mut bytes: &[u8]) -> Option<BTreeMap<RecordPath, Entry>> {
+    let mut records = BTreeMap::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (path, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+        let (version, rest) = rest.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk()?;
+        let path = std::str::from_utf8(path).ok()?.parse().ok()?;
+        let entry = Entry {
+            version: u64::from_le_bytes(*version),
+            digest: *digest,
+        };
+        records.insert(path, entry);
+        bytes = rest;
+    }
+    Some(records)
+}
