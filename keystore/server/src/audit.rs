@@ -29,6 +29,7 @@ pub mod verify;
 pub use event::{Actor, Ceremony, Event};
 pub use line::{Head, Line};
 
+use crate::names::LineHash;
 use verify::Finding;
 
 /// The open log.
@@ -207,6 +208,21 @@ impl AuditLog {
     /// The last `count` lines, oldest first.
     pub fn tail(&self, count: usize) -> io::Result<Vec<Line>> {
         tail::last_lines(&self.path, count)
+    }
+
+    /// Whether there is a line of that number and hash.
+    pub fn has(&self, sequence: u64, hash: &LineHash) -> io::Result<bool> {
+        tail::has(&self.path, sequence, hash)
+    }
+
+    /// The highest generation of the database that a line tells of.
+    pub fn newest_generation(&self) -> io::Result<u64> {
+        let lines = tail::after(&self.path, 0, &Head::EMPTY.hash)?;
+        let told = lines.into_iter().filter_map(|line| match line.event {
+            Event::Unsealed { generation, .. } | Event::HeadRemembered { generation, .. } => Some(generation),
+            _ => None,
+        });
+        Ok(told.max().unwrap_or(0))
     }
 
     /// Where it lies.

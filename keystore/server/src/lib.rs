@@ -31,6 +31,7 @@ pub mod server;
 
 pub mod background;
 pub mod ceremonies;
+pub mod handing_out;
 pub mod snapshots;
 pub mod vault;
 

@@ -4,7 +4,6 @@
 //! and none across an `await`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
@@ -20,6 +19,7 @@ use crate::data_folder::DataFolder;
 use crate::hygiene::Memory;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::names::LineHash;
 use crate::persons::Persons;
 use crate::tls::{TlsError, server_config};
 use crate::vault::Vault;
@@ -165,9 +165,20 @@ impl Server {
         warnings
     }
 
-    /// How long a ceremony may last.
-    pub fn ceremony_time(&self) -> Duration {
-        self.config.ceremony_time()
+    /// The highest generation of the database that the audit log tells of; 0 if it tells of none.
+    pub(crate) fn newest_generation(&self) -> u64 {
+        self.audit.newest_generation().unwrap_or_else(|error| {
+            tracing::error!(%error, "the audit log cannot be read");
+            0
+        })
+    }
+
+    /// Whether the audit log has the line that the barrier remembers.
+    pub(crate) fn audit_has(&self, sequence: u64, hash: &LineHash) -> bool {
+        self.audit.has(sequence, hash).unwrap_or_else(|error| {
+            tracing::error!(%error, "the audit log cannot be read");
+            false
+        })
     }
 
     /// Once for each trouble: the gauge remembers whether it was told.

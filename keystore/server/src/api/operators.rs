@@ -120,7 +120,7 @@ pub async fn remove(
 fn add_now(server: &Server, caller: &Caller, wanted: &AddPerson) -> Result<AddedPerson, ApiError> {
     let request = Request::parse(&wanted.request)?;
     // Held to the end, so that nobody else changes the table between the line and the write.
-    let vault = server.vault.write();
+    let mut vault = server.vault.write();
     let mut persons = server.persons.write();
     persons.check_add(&wanted.name, &request.public_key)?;
     let issued = server.authority.issue(&wanted.name, &request);
@@ -147,7 +147,7 @@ fn add_now(server: &Server, caller: &Caller, wanted: &AddPerson) -> Result<Added
 }
 
 fn remove_now(server: &Server, caller: &Caller, name: &PersonName) -> Result<(), ApiError> {
-    let vault = server.vault.write();
+    let mut vault = server.vault.write();
     let mut persons = server.persons.write();
     let fingerprint = persons.check_remove(name)?.fingerprint;
     let event = Event::PersonRemoved {

@@ -78,7 +78,7 @@ pub enum SealReason {
     AuditFailed,
 }
 
-/// One thing that happened, or is about to.
+/// One thing that happened, or is about to. No field has the name of one of [`Line`](super::Line): they stand side by side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
@@ -218,12 +218,12 @@ pub enum Event {
     /// The log has not the line that the database remembers: it was cut short or replaced.
     AuditLogCutShort {
         /// The line that is remembered.
-        sequence: u64,
+        line: u64,
     },
     /// The head of this log was put into the database.
     HeadRemembered {
         /// The line.
-        sequence: u64,
+        line: u64,
         /// Its hash.
         hash: LineHash,
         /// The database's generation after that.

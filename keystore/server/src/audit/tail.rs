@@ -1,7 +1,7 @@
 //! The end of the log, without reading all of it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Split};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -37,24 +37,36 @@ fn line_ends(read: &[u8]) -> usize {
     read.iter().filter(|byte| **byte == b'\n').count()
 }
 
+/// Whether the log has a line of that number and hash. Number 0 is the beginning.
+pub fn has(path: &Path, sequence: u64, hash: &LineHash) -> io::Result<bool> {
+    Ok(up_to(path, sequence, hash)?.is_some())
+}
+
 /// All lines after the one of that number and hash; none if the log has not that line.
 pub fn after(path: &Path, sequence: u64, hash: &LineHash) -> io::Result<Vec<Line>> {
-    let mut lines = BufReader::new(File::open(path)?).split(b'\n');
-    let mut number = 0;
-    let mut here = Head::EMPTY.hash;
-    while number < sequence {
-        let Some(read) = lines.next() else {
-            return Ok(Vec::new());
-        };
-        here = line::hash(&read?);
-        number += 1;
-    }
-    if here != *hash {
+    let Some(lines) = up_to(path, sequence, hash)? else {
         return Ok(Vec::new());
-    }
+    };
     let rest = lines.map_while(|read| match read {
         Ok(bytes) => Line::parse(&bytes).map(Ok),
         Err(error) => Some(Err(error)),
     });
     rest.collect()
+}
+
+/// Reads up to and including the line of that number; what is left of the log if it has that hash.
+fn up_to(
+    path: &Path,
+    sequence: u64,
+    hash: &LineHash,
+) -> io::Result<Option<Split<BufReader<File>>>> {
+    let mut lines = BufReader::new(File::open(path)?).split(b'\n');
+    let mut here = Head::EMPTY.hash;
+    for _ in 0..sequence {
+        let Some(read) = lines.next() else {
+            return Ok(None);
+        };
+        here = line::hash(&read?);
+    }
+    Ok((here == *hash).then_some(lines))
 }

@@ -170,6 +170,48 @@ fn a_log_that_was_written_anew_or_cut_short_is_found_against_a_head() {
     assert_eq!(folder.finding(Some(head)), Some((4, Wrong::Changed)));
 }
 
+/// Every event is read again as it was written: a field that hides one of the line's own would break the chain.
+#[test]
+fn every_event_is_read_again() {
+    use super::event::{AccessRefusal, CallName, SealReason, ShareRefusal};
+    use crate::names::Role;
+    let (kind, id, hash) = (Ceremony::Reshare, HexBytes([1; 16]), HexBytes([2; 32]));
+    let name: crate::names::PersonName = "bob".parse().unwrap();
+    let fingerprint = hash;
+    let events = [
+        Event::ServerStarted,
+        Event::TornLineRemoved { bytes: u64::MAX },
+        Event::ServerEnding,
+        Event::AuditResumed,
+        Event::CallAllowed { call: CallName::of("init") },
+        Event::AccessRefused { call: CallName::of("init"), reason: AccessRefusal::Role, fingerprint: Some(hash) },
+        Event::Initialised { cluster: id, epoch: u64::MAX, threshold: 3, shares: 5 },
+        Event::CeremonyStarted { kind, ceremony: id },
+        Event::CeremonyCancelled { kind, ceremony: id },
+        Event::CeremonyExpired { kind },
+        Event::ShareAccepted { kind, share: 1, have: 2, need: 3 },
+        Event::ShareRefused { kind, share: None, reason: ShareRefusal::Wrong },
+        Event::ShareVerified { share: Some(1), refused: None },
+        Event::Unsealed { epoch: 1, generation: u64::MAX },
+        Event::Sealed { reason: SealReason::Ending },
+        Event::Reshared { epoch: 1, threshold: 2, shares: 3 },
+        Event::DataKeyRotated { term: 2 },
+        Event::PersonAdded { name: name.clone(), role: Role::Holder, fingerprint },
+        Event::PersonRemoved { name, fingerprint },
+        Event::PersonsChangedOutside,
+        Event::DatabaseRolledBack { generation: 1, expected: 2 },
+        Event::AuditLogCutShort { line: 1 },
+        Event::HeadRemembered { line: 1, hash, generation: 2 },
+        Event::SnapshotSaved { epoch: 1, bytes: 2 },
+        Event::SnapshotOverdue,
+        Event::SnapshotRestored { cluster: id, epoch: 1 },
+    ];
+    for event in events {
+        let line = Line::after(&Head::EMPTY, Timestamp::UNIX_EPOCH, &actor(), event);
+        assert_eq!(Line::parse(&line.to_bytes()), Some(line));
+    }
+}
+
 #[test]
 fn nothing_can_hide_in_a_line() {
     let folder = Folder::new();
