@@ -25,6 +25,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("holdfast-backend", &["holdfast-crypto"]),
     ("holdfast-crypto", &[]),
+    ("holdfast-protocol", &["holdfast-crypto"]),
+    (
+        "holdfast-keystore",
+        &["holdfast-protocol", "holdfast-backend"],
+    ),
     // It runs the binary as anybody would.
     ("holdfast-bench", &[]),
 ];
@@ -93,9 +98,44 @@ fn each_foreign_library_stays_behind_its_border() {
             &["fs/src", "backend/src", "keystore/crypto/src"],
             &["fs/src/fuse.rs", "fs/src/fuse/"],
         ),
-        ("aes_gcm", &["fs/src", "backend/src"], &[]),
-        ("hpke", &["fs/src", "backend/src"], &[]),
-        ("ed25519_dalek", &["fs/src", "backend/src"], &[]),
+        (
+            "aes_gcm",
+            &[
+                "fs/src",
+                "backend/src",
+                "keystore/protocol/src",
+                "keystore/server/src",
+            ],
+            &[],
+        ),
+        (
+            "hpke",
+            &["fs/src", "backend/src", "keystore/server/src"],
+            &[],
+        ),
+        (
+            "ed25519_dalek",
+            &["fs/src", "backend/src", "keystore/server/src"],
+            &[],
+        ),
+        (
+            "blahaj",
+            &["keystore/protocol/src", "keystore/server/src"],
+            &[],
+        ),
+        (
+            "redb",
+            &["keystore/protocol/src", "keystore/server/src"],
+            &[
+                "keystore/server/src/records.rs",
+                "keystore/server/src/data_folder.rs",
+            ],
+        ),
+        // Neither sockets nor a clock of its own.
+        ("tokio", &["keystore/protocol/src"], &[]),
+        ("SystemTime", &["keystore/protocol/src"], &[]),
+        ("UnsealKey", &["keystore/server/src"], &[]),
+        ("RootKey", &["keystore/server/src"], &[]),
         (
             "aws_sdk_s3",
             &["fs/src", "backend/src", "keystore/crypto/src"],

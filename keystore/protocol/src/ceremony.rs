@@ -172,7 +172,7 @@ pub(crate) fn check(header: &SealHeader, holder: &str, typed: &str) -> Result<Sh
         }
     } else if !held.is_some_and(|held| held.is(&share, &header.cluster)) {
         RefusalReason::Wrong
-    } else if !held.is_some_and(|held| held.holder == holder) {
+    } else if held.is_none_or(|held| held.holder != holder) {
         RefusalReason::OtherHolder
     } else {
         return Ok(share);

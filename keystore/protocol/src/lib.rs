@@ -24,9 +24,9 @@ mod reshare;
 mod unsealed;
 
 pub use ceremony::{Ceremony, Progress, Refusal, RefusalReason, Submission};
+pub use header::{HeldShare, InitPlan, PlanError, SealHeader};
 /// A share, made by the crypto crate.
 pub use holdfast_crypto::Share;
-pub use header::{HeldShare, InitPlan, PlanError, SealHeader};
 pub use keystore::{Keystore, KeystoreError, Sealed, initialise, load};
 pub use path::{PathError, RecordPath};
 pub use reshare::NewSubmission;

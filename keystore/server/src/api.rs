@@ -1,6 +1,6 @@
 //! The HTTPS API under `/v1`: one file per route, each with its messages, its handler, and what it does.
 //!
-//! The messages are public, because the command line in this crate speaks them, too. `access.rs` has the one table of who may
+//! The messages are public, because the command line in this crate speaks them, too. `calls.rs` has the one table of who may
 //! call what and when; `openapi.json` is made from the handlers themselves.
 
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub mod access;
+pub mod calls;
 pub mod error;
 pub mod json;
 pub mod refusals;
@@ -82,7 +83,8 @@ pub fn router(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
-async fn nothing_there() -> ApiError {
+async fn nothing_there(request: Request) -> ApiError {
+    json::drain(request.into_body()).await;
     ApiError::new(
         ErrorCode::NotFound,
         "there is nothing at this path",

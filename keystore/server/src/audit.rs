@@ -219,7 +219,9 @@ impl AuditLog {
     pub fn newest_generation(&self) -> io::Result<u64> {
         let lines = tail::after(&self.path, 0, &Head::EMPTY.hash)?;
         let told = lines.into_iter().filter_map(|line| match line.event {
-            Event::Unsealed { generation, .. } | Event::HeadRemembered { generation, .. } => Some(generation),
+            Event::Unsealed { generation, .. } | Event::HeadRemembered { generation, .. } => {
+                Some(generation)
+            }
             _ => None,
         });
         Ok(told.max().unwrap_or(0))

@@ -61,7 +61,9 @@ impl Server {
         let mut vault = self.vault.write();
         let seconds = vault.ceremony_seconds;
         let keystore = vault.sealed_mut()?;
-        let ceremony = keystore.start_unseal(Timestamp::now().as_second(), seconds)?.id();
+        let ceremony = keystore
+            .start_unseal(Timestamp::now().as_second(), seconds)?
+            .id();
         self.started(&mut vault, actor, Ceremony::Unseal, ceremony)
     }
 
@@ -110,7 +112,8 @@ impl Server {
         let mut vault = self.vault.write();
         vault.sealed_mut()?.cancel_unseal(&ceremony.0)?;
         let kind = Ceremony::Unseal;
-        self.record_now(actor, Event::CeremonyCancelled { kind, ceremony }).map(drop)
+        self.record_now(actor, Event::CeremonyCancelled { kind, ceremony })
+            .map(drop)
     }
 
     /// Drops the keys, whatever can or cannot be put on record: sealing is always safe.
@@ -138,7 +141,9 @@ impl Server {
         let epoch = vault.header().map_or(0, |header| header.epoch.into());
         drop(vault);
         let event = Event::ShareVerified {
-            share: verified.as_ref().map_or_else(|refusal| refusal.share, |number| Some(*number)),
+            share: verified
+                .as_ref()
+                .map_or_else(|refusal| refusal.share, |number| Some(*number)),
             refused: verified.err().map(|refusal| reason(refusal.reason)),
         };
         self.record_now(&caller.actor(), event)?;
@@ -164,7 +169,10 @@ impl Server {
         let keystore = vault.open_mut()?;
         let shares = keystore.start_reshare(&plan, Timestamp::now().as_second(), seconds)?;
         let epoch = u64::from(keystore.header().epoch) + 1;
-        let ceremony = keystore.reshare().map(protocol::Ceremony::id).unwrap_or_default();
+        let ceremony = keystore
+            .reshare()
+            .map(protocol::Ceremony::id)
+            .unwrap_or_default();
         let status = self.started(&mut vault, actor, Ceremony::Reshare, ceremony)?;
         Ok(ReshareStarted {
             ceremony: status,
@@ -211,7 +219,8 @@ impl Server {
         let mut vault = self.vault.write();
         vault.open_mut()?.cancel_reshare(&ceremony.0)?;
         let kind = Ceremony::Reshare;
-        self.record_now(actor, Event::CeremonyCancelled { kind, ceremony }).map(drop)
+        self.record_now(actor, Event::CeremonyCancelled { kind, ceremony })
+            .map(drop)
     }
 
     /// A new data key for what is written from now on.
@@ -257,7 +266,9 @@ impl Server {
     /// Puts the head of the audit log into the barrier if that was not done for `every`.
     pub fn remember_head(&self, now: Timestamp, every: SignedDuration) -> Result<(), ApiError> {
         let mut vault = self.vault.write();
-        let recent = vault.head_remembered.is_some_and(|then| now.duration_since(then) < every);
+        let recent = vault
+            .head_remembered
+            .is_some_and(|then| now.duration_since(then) < every);
         if vault.phase() != Phase::Unsealed || recent {
             return Ok(());
         }
@@ -284,7 +295,13 @@ impl Server {
         let expected = self.newest_generation();
         self.record_now(actor, Event::Unsealed { epoch, generation })?;
         if generation < expected {
-            self.tell(Warning::DatabaseRolledBack, Event::DatabaseRolledBack { generation, expected })?;
+            self.tell(
+                Warning::DatabaseRolledBack,
+                Event::DatabaseRolledBack {
+                    generation,
+                    expected,
+                },
+            )?;
         }
         if let Some(head) = vault.remembered_head()?
             && !self.audit_has(head.sequence, &head.hash)
@@ -293,7 +310,10 @@ impl Server {
             self.tell(Warning::AuditLogCutShort, Event::AuditLogCutShort { line })?;
         }
         let persons = self.persons.read();
-        if vault.remembered_digest()?.is_some_and(|digest| digest != persons.digest()) {
+        if vault
+            .remembered_digest()?
+            .is_some_and(|digest| digest != persons.digest())
+        {
             self.tell(Warning::PersonsChangedOutside, Event::PersonsChangedOutside)?;
         }
         // From here on the table is the one that an operator has been told of.
@@ -328,7 +348,12 @@ impl Server {
         vault.ceremony().ok_or_else(ApiError::storage)
     }
 
-    fn refuse(&self, actor: &Actor, kind: Ceremony, refusal: Refusal) -> Result<ApiError, ApiError> {
+    fn refuse(
+        &self,
+        actor: &Actor,
+        kind: Ceremony,
+        refusal: Refusal,
+    ) -> Result<ApiError, ApiError> {
         let event = Event::ShareRefused {
             kind,
             share: refusal.share,
@@ -354,8 +379,9 @@ impl Server {
             }
         }
         let names = wanted.holders.iter().map(|holder| holder.name.to_string());
-        let plan = InitPlan::new(wanted.threshold, names.collect())
-            .map_err(|error| ApiError::unfit(error.to_string(), "name other holders or another threshold"))?;
+        let plan = InitPlan::new(wanted.threshold, names.collect()).map_err(|error| {
+            ApiError::unfit(error.to_string(), "name other holders or another threshold")
+        })?;
         let recipients = handing_out::recipients(&wanted.holders)?;
         Ok((plan, recipients))
     }

@@ -195,14 +195,17 @@ impl Persons {
         Ok(person)
     }
 
-    /// Takes the table of a snapshot; who is here stays in.
+    /// Takes the table of a snapshot. Who is here stays in, or whoever restores would be shut out; where the name is taken, under
+    /// another one.
     pub fn merge(&mut self, restored: Vec<Person>) -> Result<(), PersonsError> {
         let mut changed = by_fingerprint(restored);
         for person in self.by_fingerprint.values() {
-            let taken = changed.values().any(|other| other.name == person.name);
-            if !taken {
-                changed.insert(person.fingerprint, person.clone());
+            if changed.contains_key(&person.fingerprint) {
+                continue;
             }
+            let mut person = person.clone();
+            person.name = free_name(&changed, person.name);
+            changed.insert(person.fingerprint, person);
         }
         self.write(changed)
     }
@@ -232,6 +235,19 @@ fn by_fingerprint(list: Vec<Person>) -> BTreeMap<Fingerprint, Person> {
     list.into_iter()
         .map(|person| (person.fingerprint, person))
         .collect()
+}
+
+/// The name itself, or `here-1`, `here-2` and so on.
+fn free_name(table: &BTreeMap<Fingerprint, Person>, name: PersonName) -> PersonName {
+    let taken = |name: &PersonName| table.values().any(|person| person.name == *name);
+    let others = (1..).map(|number| {
+        let other = format!("here-{number}");
+        other.parse().expect("it is a good name")
+    });
+    std::iter::once(name)
+        .chain(others)
+        .find(|name| !taken(name))
+        .expect("a table is finite")
 }
 
 /// Writes a file that is there whole or not at all, readable by its owner only.

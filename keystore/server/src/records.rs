@@ -78,7 +78,9 @@ impl RedbRecords {
         work: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.0.begin_write().map_err(io)?;
-        transaction.set_durability(Durability::Immediate).map_err(io)?;
+        transaction
+            .set_durability(Durability::Immediate)
+            .map_err(io)?;
         transaction.set_two_phase_commit(true);
         // Dropped without a commit, a transaction is undone.
         work(&transaction)?;
@@ -153,7 +155,9 @@ impl RecordStore for RedbRecords {
                 return Err(StoreError::NotEmpty);
             }
             while let Some((path, record)) = read_record(from)? {
-                table.insert(path.as_str(), encode(&record).as_slice()).map_err(io)?;
+                table
+                    .insert(path.as_str(), encode(&record).as_slice())
+                    .map_err(io)?;
             }
             Ok(())
         })

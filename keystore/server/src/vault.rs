@@ -248,7 +248,8 @@ fn fixed(path: &str) -> RecordPath {
 
 fn person_path(name: &PersonName) -> RecordPath {
     let path = format!("{PERSONS}{name}");
-    path.parse().expect("a name of a person is a segment of a path")
+    path.parse()
+        .expect("a name of a person is a segment of a path")
 }
 
 fn get<T: serde::de::DeserializeOwned>(

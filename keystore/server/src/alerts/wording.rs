@@ -74,9 +74,9 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         } => format!(
             "the database is an old one: generation {generation}, the audit log says {expected}"
         ),
-        Event::AuditLogCutShort { sequence } => {
+        Event::AuditLogCutShort { line } => {
             format!(
-                "the audit log was cut short or replaced: it has no line {sequence} as the database remembers it"
+                "the audit log was cut short or replaced: it has no line {line} as the database remembers it"
             )
         }
         Event::SnapshotOverdue => "no snapshot could be taken for too long".to_owned(),

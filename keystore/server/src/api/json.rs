@@ -1,5 +1,8 @@
 //! Reading bodies: JSON of a known shape and a bounded size, and never a copy of a share left behind where we can help it.
 
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header;
 use http_body_util::{BodyExt, Limited};
@@ -12,6 +15,10 @@ use super::error::{ApiError, ErrorCode};
 
 /// No call takes a longer JSON document.
 pub const BODY_BYTES: usize = 64 << 10;
+/// So much of a refused body is read all the same.
+const DRAINED_BYTES: usize = 1 << 20;
+/// Between two pieces of a body.
+const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
@@ -29,25 +36,45 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 kind.eq_ignore_ascii_case("application/json")
             });
         if !is_json {
+            drain(request.into_body()).await;
             return Err(ApiError::new(
                 ErrorCode::MediaType,
                 "the body is not marked as JSON",
                 "send it with Content-Type: application/json",
             ));
         }
-        let mut body = Limited::new(request.into_body(), BODY_BYTES);
-        // Of its full size from the start: a vector that grows leaves copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES));
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| too_large(BODY_BYTES))?;
-            if let Some(data) = frame.data_ref() {
-                bytes.extend_from_slice(data);
-            }
-        }
+        let bytes = read(request.into_body()).await?;
         serde_json::from_slice(&bytes)
             .map(JsonBody)
             .map_err(|error| ApiError::bad_request(mistake(&error)))
     }
+}
+
+async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    // Of its full size from the start: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES));
+    loop {
+        let frame = tokio::time::timeout(BODY_TIME, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| too_large(BODY_BYTES))? else {
+            return Ok(bytes);
+        };
+        let frame = frame.map_err(|_| too_large(BODY_BYTES))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > BODY_BYTES {
+                drain(body).await;
+                return Err(too_large(BODY_BYTES));
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+}
+
+/// Reads a body that nobody wants, within limits: closed while it is still sent, a connection breaks before the caller has
+/// read the refusal.
+pub async fn drain(body: Body) {
+    let all = Limited::new(body, DRAINED_BYTES).collect();
+    // Longer or slower than that, and the connection breaks after all.
+    let _ = tokio::time::timeout(BODY_TIME, all).await;
 }
 
 /// More than a call takes, or a connection that broke.

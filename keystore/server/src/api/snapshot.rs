@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
-use super::json::too_large;
+use super::json::{drain, too_large};
 use super::refusals::Refusals;
 use crate::audit::Event;
 use crate::names::Id;
@@ -93,6 +93,7 @@ pub async fn restore(
 ) -> Result<Json<Restored>, ApiError> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     if kind.is_none_or(|kind| kind.as_bytes() != BYTES.as_bytes()) {
+        drain(request.into_body()).await;
         return Err(ApiError::new(
             ErrorCode::MediaType,
             "the body is not marked as bytes",

@@ -183,28 +183,74 @@ fn every_event_is_read_again() {
         Event::TornLineRemoved { bytes: u64::MAX },
         Event::ServerEnding,
         Event::AuditResumed,
-        Event::CallAllowed { call: CallName::of("init") },
-        Event::AccessRefused { call: CallName::of("init"), reason: AccessRefusal::Role, fingerprint: Some(hash) },
-        Event::Initialised { cluster: id, epoch: u64::MAX, threshold: 3, shares: 5 },
+        Event::CallAllowed {
+            call: CallName::of("init"),
+        },
+        Event::AccessRefused {
+            call: CallName::of("init"),
+            reason: AccessRefusal::Role,
+            fingerprint: Some(hash),
+        },
+        Event::Initialised {
+            cluster: id,
+            epoch: u64::MAX,
+            threshold: 3,
+            shares: 5,
+        },
         Event::CeremonyStarted { kind, ceremony: id },
         Event::CeremonyCancelled { kind, ceremony: id },
         Event::CeremonyExpired { kind },
-        Event::ShareAccepted { kind, share: 1, have: 2, need: 3 },
-        Event::ShareRefused { kind, share: None, reason: ShareRefusal::Wrong },
-        Event::ShareVerified { share: Some(1), refused: None },
-        Event::Unsealed { epoch: 1, generation: u64::MAX },
-        Event::Sealed { reason: SealReason::Ending },
-        Event::Reshared { epoch: 1, threshold: 2, shares: 3 },
+        Event::ShareAccepted {
+            kind,
+            share: 1,
+            have: 2,
+            need: 3,
+        },
+        Event::ShareRefused {
+            kind,
+            share: None,
+            reason: ShareRefusal::Wrong,
+        },
+        Event::ShareVerified {
+            share: Some(1),
+            refused: None,
+        },
+        Event::Unsealed {
+            epoch: 1,
+            generation: u64::MAX,
+        },
+        Event::Sealed {
+            reason: SealReason::Ending,
+        },
+        Event::Reshared {
+            epoch: 1,
+            threshold: 2,
+            shares: 3,
+        },
         Event::DataKeyRotated { term: 2 },
-        Event::PersonAdded { name: name.clone(), role: Role::Holder, fingerprint },
+        Event::PersonAdded {
+            name: name.clone(),
+            role: Role::Holder,
+            fingerprint,
+        },
         Event::PersonRemoved { name, fingerprint },
         Event::PersonsChangedOutside,
-        Event::DatabaseRolledBack { generation: 1, expected: 2 },
+        Event::DatabaseRolledBack {
+            generation: 1,
+            expected: 2,
+        },
         Event::AuditLogCutShort { line: 1 },
-        Event::HeadRemembered { line: 1, hash, generation: 2 },
+        Event::HeadRemembered {
+            line: 1,
+            hash,
+            generation: 2,
+        },
         Event::SnapshotSaved { epoch: 1, bytes: 2 },
         Event::SnapshotOverdue,
-        Event::SnapshotRestored { cluster: id, epoch: 1 },
+        Event::SnapshotRestored {
+            cluster: id,
+            epoch: 1,
+        },
     ];
     for event in events {
         let line = Line::after(&Head::EMPTY, Timestamp::UNIX_EPOCH, &actor(), event);
@@ -257,7 +303,8 @@ fn a_torn_last_line_is_removed_and_told() {
 
 #[test]
 fn no_line_is_written_when_the_file_is_deleted_replaced_or_cut() {
-    let attacks: [(Trouble, fn(&Path)); 4] = [
+    type Attack = fn(&Path);
+    let attacks: [(Trouble, Attack); 4] = [
         (Trouble::Deleted, |path| fs::remove_file(path).unwrap()),
         (Trouble::Replaced, |path| {
             let copy = path.with_extension("copy");

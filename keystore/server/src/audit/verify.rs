@@ -71,8 +71,7 @@ pub struct Report {
 
 /// Walks a file. `known` is a head that was kept elsewhere; the file must contain it, and if it ends there, end with it.
 pub fn file(path: &Path, known: Option<Head>) -> io::Result<Report> {
-    let mut walk = Walk::default();
-    walk.known = known;
+    let walk = Walk { known };
     let walked = walk.through(&mut BufReader::new(File::open(path)?))?;
     let finding = walked.finding.or_else(|| {
         let cut = known.is_some_and(|known| walked.head.sequence < known.sequence);

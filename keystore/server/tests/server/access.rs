@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_keystore::api::access::CALLS;
+use holdfast_keystore::api::calls::CALLS;
 use holdfast_keystore::api::error::{ErrorBody, ErrorCode};
 use holdfast_keystore::client::Client;
 use holdfast_keystore::names::Role;

@@ -206,6 +206,7 @@ async fn reshare_in_two_phases() {
         .await
         .unwrap();
     let started: ReshareStarted = operator.post("/v1/reshare/start", &wanted).await.unwrap();
+    assert!(started.shares.iter().map(|share| share.number).eq(1..=3));
     let (ceremony, new) = (started.ceremony, shares(started.shares));
     for (place, share) in new.iter().enumerate() {
         let holder = holders

@@ -1,5 +1,7 @@
 //! The real server over real TLS.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
+
 mod sinks;
 mod support;
 

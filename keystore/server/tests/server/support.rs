@@ -38,7 +38,6 @@ pub struct Person {
 
 /// A share as it was handed out.
 pub struct Share {
-    pub number: u8,
     pub holder: String,
     pub text: String,
 }
@@ -251,7 +250,6 @@ pub fn init_request(threshold: u8, holders: &[&str]) -> InitRequest {
 
 pub fn shares(made: Vec<holdfast_keystore::api::init::NewShare>) -> Vec<Share> {
     let share = |share: holdfast_keystore::api::init::NewShare| Share {
-        number: share.number,
         holder: share.holder.to_string(),
         text: share.share.unwrap().expose_secret().to_owned(),
     };

@@ -1,0 +1,105 @@
+//! Who may call what, and when: the one table.
+
+use crate::names::Role;
+use crate::server::Phase;
+
+/// One call of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Its name in the audit log and in metrics.
+    pub name: &'static str,
+    /// How it is called.
+    pub method: &'static str,
+    /// Where.
+    pub path: &'static str,
+    /// Who may.
+    pub who: Who,
+    /// When.
+    pub when: &'static [Phase],
+    /// Whether a line in the audit log comes before it.
+    pub on_record: OnRecord,
+}
+
+/// Who may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Also without a certificate.
+    Anyone,
+    /// Persons of these roles.
+    Roles(&'static [Role]),
+}
+
+/// What stands in the audit log before the act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRecord {
+    /// Nothing: it reads what is no secret.
+    No,
+    /// That the call was let in.
+    Yes,
+    /// The same, and the limits of shares hold for it.
+    Share,
+}
+
+use OnRecord::{No, Share, Yes};
+use Phase::{Sealed, Uninitialised, Unsealed};
+use Role::{Auditor, Holder, Operator};
+use Who::{Anyone, Roles};
+
+const ALWAYS: &[Phase] = &[Uninitialised, Sealed, Unsealed];
+const BEFORE_INIT: &[Phase] = &[Uninitialised];
+/// The second one for a keystore that was never opened.
+const FOR_INIT: &[Phase] = &[Uninitialised, Sealed];
+const WHILE_SEALED: &[Phase] = &[Sealed];
+const WHILE_OPEN: &[Phase] = &[Unsealed];
+const INITIALISED: &[Phase] = &[Sealed, Unsealed];
+const NOT_SEALED: &[Phase] = &[Uninitialised, Unsealed];
+
+const ANY_ROLE: Who = Roles(&[Operator, Holder, Auditor]);
+const OPERATORS: Who = Roles(&[Operator]);
+const SHARE_HOLDERS: Who = Roles(&[Operator, Holder]);
+const READERS: Who = Roles(&[Operator, Auditor]);
+
+const fn call(
+    name: &'static str,
+    method: &'static str,
+    path: &'static str,
+    who: Who,
+    when: &'static [Phase],
+    on_record: OnRecord,
+) -> Call {
+    Call {
+        name,
+        method,
+        path,
+        who,
+        when,
+        on_record,
+    }
+}
+
+/// Every call there is.
+#[rustfmt::skip]
+pub const CALLS: &[Call] = &[
+    call("health", "GET", "/v1/health", Anyone, ALWAYS, No),
+    call("openapi", "GET", "/v1/openapi.json", Anyone, ALWAYS, No),
+    call("metrics", "GET", "/metrics", ANY_ROLE, ALWAYS, No),
+    call("status", "GET", "/v1/status", ANY_ROLE, ALWAYS, No),
+    call("init", "POST", "/v1/init", OPERATORS, FOR_INIT, Yes),
+    call("unseal_start", "POST", "/v1/unseal/start", OPERATORS, WHILE_SEALED, Yes),
+    call("unseal_submit", "POST", "/v1/unseal/submit", SHARE_HOLDERS, WHILE_SEALED, Share),
+    call("unseal_cancel", "POST", "/v1/unseal/cancel", OPERATORS, WHILE_SEALED, Yes),
+    call("seal", "POST", "/v1/seal", OPERATORS, WHILE_OPEN, Yes),
+    call("share_verify", "POST", "/v1/share/verify", SHARE_HOLDERS, INITIALISED, Share),
+    call("reshare_start", "POST", "/v1/reshare/start", OPERATORS, WHILE_OPEN, Yes),
+    call("reshare_submit", "POST", "/v1/reshare/submit", SHARE_HOLDERS, WHILE_OPEN, Share),
+    call("reshare_cancel", "POST", "/v1/reshare/cancel", OPERATORS, WHILE_OPEN, Yes),
+    call("rotate_data_key", "POST", "/v1/rotate/data-key", OPERATORS, WHILE_OPEN, Yes),
+    call("me", "GET", "/v1/me", ANY_ROLE, WHILE_OPEN, No),
+    call("operators_list", "GET", "/v1/operators", READERS, NOT_SEALED, No),
+    call("operators_add", "POST", "/v1/operators", OPERATORS, NOT_SEALED, Yes),
+    call("operators_remove", "DELETE", "/v1/operators/{name}", OPERATORS, NOT_SEALED, Yes),
+    call("snapshot_save", "GET", "/v1/snapshot", OPERATORS, WHILE_OPEN, Yes),
+    call("snapshot_restore", "POST", "/v1/snapshot/restore", OPERATORS, BEFORE_INIT, Yes),
+    call("audit_tail", "GET", "/v1/audit/tail", READERS, WHILE_OPEN, No),
+    call("audit_verify", "GET", "/v1/audit/verify", READERS, WHILE_OPEN, No),
+];
