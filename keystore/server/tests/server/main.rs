@@ -12,5 +12,6 @@ mod ceremonies;
 mod description;
 mod hostile;
 mod process;
+mod secrets;
 mod snapshots;
 mod thin_thread;
