@@ -67,7 +67,8 @@ fn snapshot(server: &Server, now: Timestamp) {
             return;
         }
     }
-    let overdue = age.is_some_and(|age| age >= every.saturating_mul(2));
+    // Without any snapshot we are here only because none could be taken.
+    let overdue = age.is_none_or(|age| age >= every.saturating_mul(2));
     if overdue && !server.warnings().contains(&Warning::SnapshotOverdue) {
         server.warn(Warning::SnapshotOverdue);
         log(

@@ -224,10 +224,14 @@ impl Server {
     }
 
     /// A new data key for what is written from now on.
-    pub fn rotate_data_key(&self, actor: &Actor) -> Result<DataKeyStatus, ApiError> {
+    pub fn rotate_data_key(
+        &self,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<DataKeyStatus, ApiError> {
         let mut vault = self.vault.write();
         let keystore = vault.open_mut()?;
-        let term = keystore.rotate_data_key(Timestamp::now().as_second())?;
+        let term = keystore.rotate_data_key(now.as_second())?;
         let generation = keystore.generation();
         self.record_now(actor, Event::DataKeyRotated { term })?;
         Ok(DataKeyStatus { term, generation })
@@ -258,7 +262,7 @@ impl Server {
             is_due(keystore, &self.config.rotation, now)
         };
         if due {
-            self.rotate_data_key(&Actor::SERVER)?;
+            self.rotate_data_key(&Actor::SERVER, now)?;
         }
         Ok(())
     }

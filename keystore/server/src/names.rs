@@ -69,7 +69,7 @@ impl fmt::Display for PersonName {
     }
 }
 
-/// What a person may do; the table of calls is in `api/access.rs`.
+/// What a person may do; the table of calls is in `api/calls.rs`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]

@@ -1,6 +1,7 @@
 //! Shares over HTTP: who may, what counts, what is refused by name, and what survives a wrong one.
 
 use holdfast_keystore::api::error::{ErrorBody, ErrorCode};
+use holdfast_keystore::api::init::InitResponse;
 use holdfast_keystore::api::json::ShareText;
 use holdfast_keystore::api::reshare::ReshareStarted;
 use holdfast_keystore::api::share::{GoodShare, VerifyShare};
@@ -10,6 +11,7 @@ use holdfast_keystore::audit::event::ShareRefusal;
 use holdfast_keystore::client::{Client, ClientError};
 use holdfast_keystore::names::{HexBytes, Role};
 use holdfast_keystore::server::{Phase, Warning};
+use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::support::{HOLDERS, TestServer, init_request, refused, shares, submit};
@@ -294,6 +296,83 @@ async fn a_table_of_persons_that_was_changed_outside_is_told() {
             .contains(&Warning::PersonsChangedOutside)
     );
     assert!(server.audit_log().contains("persons_changed_outside"));
+}
+
+/// With an age recipient, a share is encrypted to its holder and stands nowhere in the clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_is_encrypted_to_its_holder() {
+    use age::x25519::Identity;
+    let server = TestServer::start().await;
+    for name in HOLDERS {
+        server.add(name, Role::Holder).await;
+    }
+    let identity = Identity::generate();
+    let mut wanted = init_request(2, &HOLDERS[..3]);
+    wanted.holders[1].age = Some("age1nonsense".to_owned());
+    let operator = server.operator();
+    refused(
+        operator.post::<()>("/v1/init", &wanted).await,
+        ErrorCode::Unfit,
+    );
+    assert_eq!(server.status().await.phase, Phase::Uninitialised);
+    wanted.holders[1].age = Some(identity.to_public().to_string());
+    let made: InitResponse = operator.post("/v1/init", &wanted).await.unwrap();
+    assert!(made.shares[0].share.is_some() && made.shares[0].encrypted.is_none());
+    let [_, bobs, _] = made.shares.as_slice() else {
+        panic!("three shares")
+    };
+    assert!(bobs.share.is_none());
+    let armored = bobs.encrypted.as_ref().unwrap();
+    let opened = age::decrypt(&identity, armored.as_bytes()).unwrap();
+    let printed = String::from_utf8(opened).unwrap();
+    let share = holdfast_protocol::Share::parse(printed.trim_end()).unwrap();
+    assert_eq!((share.label().number, share.label().threshold), (2, 2));
+    assert!(printed.ends_with('\n') && !armored.contains(printed.trim_end()));
+}
+
+/// After its time a ceremony is over, and what had counted is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceremony_ends_in_time() {
+    let (server, holders, own) = TestServer::initialised(|_| {}).await;
+    let ceremony = server.start_unseal().await;
+    submit(
+        &server.client(&holders[0]),
+        "unseal",
+        &ceremony,
+        &own[0].text,
+    )
+    .await
+    .unwrap();
+    let minutes = |minutes| Timestamp::now() + SignedDuration::from_mins(minutes);
+    server.tick(minutes(59)).await;
+    assert_eq!(server.status().await.ceremony.unwrap().have, [1]);
+    server.tick(minutes(61)).await;
+    assert_eq!(server.status().await.ceremony, None);
+    assert!(server.audit_log().contains("ceremony_expired"));
+    let late = submit(
+        &server.client(&holders[1]),
+        "unseal",
+        &ceremony,
+        &own[1].text,
+    )
+    .await;
+    assert_eq!(why(late).1, ShareRefusal::NoSuchCeremony);
+}
+
+/// The data key is changed by itself when it is old.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_data_key_is_rotated() {
+    let (server, holders, own) = TestServer::initialised(|_| {}).await;
+    server.unseal(&holders, &own[..3]).await;
+    let days = |days: i64| Timestamp::now() + SignedDuration::from_hours(24 * days);
+    for (day, term) in [(89, 1), (91, 2), (92, 2), (182, 3)] {
+        server.tick(days(day)).await;
+        assert_eq!(
+            server.status().await.data_key.unwrap().term,
+            term,
+            "day {day}"
+        );
+    }
 }
 
 /// Shares and refused calls are counted for each person and address.

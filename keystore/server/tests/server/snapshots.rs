@@ -4,13 +4,11 @@ use std::fs;
 
 use holdfast_keystore::api::error::ErrorCode;
 use holdfast_keystore::api::snapshot::Restored;
-use holdfast_keystore::api::unseal::Nothing;
 use holdfast_keystore::audit::event::ShareRefusal;
-use holdfast_keystore::background;
 use holdfast_keystore::client::ClientError;
 use holdfast_keystore::names::Role;
 use holdfast_keystore::persons;
-use holdfast_keystore::server::Phase;
+use holdfast_keystore::server::{Phase, Warning};
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 
@@ -167,7 +165,7 @@ async fn a_restore_does_not_let_somebody_in_again() {
     server.unseal(&holders, &shares[..3]).await;
 }
 
-/// The schedule takes one when one is due, keeps as many as configured, and says when it cannot.
+/// The schedule takes one when one is due, keeps as many as configured, and says once when it cannot.
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_are_taken_on_schedule_and_the_oldest_deleted() {
     let (server, holders, shares) = TestServer::initialised(|config| {
@@ -177,25 +175,42 @@ async fn snapshots_are_taken_on_schedule_and_the_oldest_deleted() {
     .await;
     server.unseal(&holders, &shares[..3]).await;
     let folder = server.data().join("snapshots");
-    let count = || fs::read_dir(&folder).map_or(0, Iterator::count);
-    let start = Timestamp::now() + SignedDuration::from_hours(7);
-    let shared = std::sync::Arc::clone(&server.running().server);
-    for (hours, there) in [(0, 1), (5, 1), (6, 2), (13, 2), (40, 2)] {
-        let now = start + SignedDuration::from_hours(hours);
-        shared
-            .blocking(move |server| background::tick(server, now))
-            .await;
-        assert!(count().min(2) >= there.min(count()), "{hours}: {}", count());
-        assert!(count() <= 2);
+    let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap()
+        + SignedDuration::from_hours(7);
+    let at = |hours| start + SignedDuration::from_hours(hours);
+    for (hours, newest) in [(0, 0), (5, 0), (6, 6), (11, 6), (13, 13), (40, 40)] {
+        server.tick(at(hours)).await;
+        assert_eq!(
+            server.status().await.newest_snapshot,
+            Some(at(newest)),
+            "{hours}"
+        );
     }
-    let newest = server.status().await.newest_snapshot.unwrap();
-    assert!(newest >= start + SignedDuration::from_hours(39));
-    // A folder that is none: what is overdue is told, once.
-    fs::remove_dir_all(&folder).unwrap();
-    fs::write(&folder, "in the way").unwrap();
-    server
-        .operator()
-        .post::<()>("/v1/seal", &Nothing {})
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&folder).unwrap().flatten();
+        entries
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect()
+    };
+    assert_eq!(names().len(), 2, "{:?}", names());
+    // The newest file is a whole snapshot.
+    let newest = names().into_iter().max().unwrap();
+    let node = TestServer::start().await;
+    restore(&node, fs::read(folder.join(newest)).unwrap())
         .await
         .unwrap();
+    // A folder that is none: it is told, once.
+    fs::remove_dir_all(&folder).unwrap();
+    fs::write(&folder, "in the way").unwrap();
+    for hours in [50, 51] {
+        server.tick(at(hours)).await;
+        assert!(
+            server
+                .status()
+                .await
+                .warnings
+                .contains(&Warning::SnapshotOverdue)
+        );
+    }
+    assert_eq!(server.audit_log().matches("snapshot_overdue").count(), 1);
 }

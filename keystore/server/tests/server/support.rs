@@ -1,6 +1,7 @@
 //! A real server in this process, over real TLS, and persons with credentials of their own.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use holdfast_keystore::api::error::{ErrorBody, ErrorCode};
 use holdfast_keystore::api::init::{Holder, InitRequest, InitResponse};
@@ -8,11 +9,13 @@ use holdfast_keystore::api::json::ShareText;
 use holdfast_keystore::api::operators::{AddPerson, AddedPerson};
 use holdfast_keystore::api::status::{CeremonyStatus, Status};
 use holdfast_keystore::api::unseal::{Nothing, Outcome, SubmitShare, Submitted};
+use holdfast_keystore::background;
 use holdfast_keystore::client::{Client, ClientError, Credential};
 use holdfast_keystore::config::Config;
 use holdfast_keystore::hygiene::Memory;
 use holdfast_keystore::names::Role;
 use holdfast_keystore::serve::Running;
+use jiff::Timestamp;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -215,6 +218,14 @@ impl TestServer {
             );
         }
         assert_eq!(last.map(|last| last.outcome), Some(Outcome::Unsealed));
+    }
+
+    /// One round of what the server does by itself, at another time.
+    pub async fn tick(&self, now: Timestamp) {
+        let server = Arc::clone(&self.running().server);
+        server
+            .blocking(move |server| background::tick(server, now))
+            .await;
     }
 
     pub fn audit_log(&self) -> String {
