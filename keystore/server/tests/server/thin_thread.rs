@@ -58,3 +58,48 @@ async fn three_holders_open_it_and_an_operator_seals_it() {
     refused(sealed, ErrorCode::Sealed);
     assert_eq!(server.status().await.phase, Phase::Sealed);
 }
+
+/// The end of the server seals first, and says so before it says that it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_server_seals_first() {
+    let (mut server, holders, shares) = TestServer::initialised(|_| {}).await;
+    server.unseal(&holders, &shares[..3]).await;
+    server.stop().await;
+    let log = server.audit_log();
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [.., head, sealed, ending] = events.as_slice() else {
+        panic!("{log}");
+    };
+    assert_eq!(head["event"], "head_remembered");
+    assert_eq!(
+        (&sealed["event"], &sealed["reason"]),
+        (&"sealed".into(), &"ending".into())
+    );
+    assert_eq!(ending["event"], "server_ending");
+    server.run().await;
+    assert_eq!(server.status().await.phase, Phase::Sealed);
+}
+
+/// Whoever speaks no TLS, or nothing at all, takes a place and nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_speak_no_tls_harm_nobody() {
+    use std::io::{Read, Write};
+    let server = TestServer::start().await;
+    let address = server.running().address;
+    let silent: Vec<_> = (0..20)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    let mut plain = std::net::TcpStream::connect(address).unwrap();
+    plain
+        .write_all(b"GET /v1/health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    // An alert of TLS, or the connection is reset; no HTTP in the clear.
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    assert_eq!(server.status().await.phase, Phase::Uninitialised);
+    drop(silent);
+}
