@@ -102,6 +102,7 @@ impl Server {
             }
             Submission::Failed(keystore, error) => {
                 vault.state = State::Sealed(keystore);
+                self.record_now(&actor, Event::UnsealFailed)?;
                 Err(error.into())
             }
         }

@@ -53,6 +53,9 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
             refused.map_or("it is good", why)
         ),
         Event::Unsealed { epoch, .. } => format!("the keystore is open (epoch {epoch})"),
+        Event::UnsealFailed => {
+            "enough good shares have come, but the database is damaged or was changed: the keystore stays sealed".to_owned()
+        }
         Event::Sealed { reason } => format!("the keystore is sealed: {}", sealed(*reason, &who)),
         Event::Reshared {
             epoch,

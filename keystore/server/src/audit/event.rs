@@ -171,6 +171,8 @@ pub enum Event {
         /// The database's generation.
         generation: u64,
     },
+    /// Enough good shares have come, and the database could not be opened with them: it is damaged or was changed.
+    UnsealFailed,
     /// The keystore is sealed again.
     Sealed {
         /// Why.

@@ -219,6 +219,7 @@ fn every_event_is_read_again() {
             epoch: 1,
             generation: u64::MAX,
         },
+        Event::UnsealFailed,
         Event::Sealed {
             reason: SealReason::Ending,
         },

@@ -298,6 +298,39 @@ async fn a_table_of_persons_that_was_changed_outside_is_told() {
     assert!(server.audit_log().contains("persons_changed_outside"));
 }
 
+/// Somebody has changed a record while the server was off: the good shares do not open it, and it is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_changed_stays_sealed() {
+    use holdfast_keystore::records::RedbRecords;
+    use holdfast_protocol::{Change, RecordStore};
+    let (mut server, holders, own) = TestServer::initialised(|_| {}).await;
+    server.stop().await;
+    let records = RedbRecords::open(&server.data().join("keystore.redb")).unwrap();
+    let path: holdfast_protocol::RecordPath = "seal/keyring".parse().unwrap();
+    let mut stored = records.get(&path).unwrap().unwrap();
+    *stored.value.last_mut().unwrap() ^= 1;
+    let change = Change {
+        path,
+        expected: Some(stored.version),
+        put: Some(stored),
+    };
+    records.apply(&[change]).unwrap();
+    drop(records);
+    server.run().await;
+    let ceremony = server.start_unseal().await;
+    for place in [0, 1] {
+        let holder = server.client(&holders[place]);
+        submit(&holder, "unseal", &ceremony, &own[place].text)
+            .await
+            .unwrap();
+    }
+    let last = server.client(&holders[2]);
+    let failed = submit(&last, "unseal", &ceremony, &own[2].text).await;
+    refused(failed, ErrorCode::StorageFailed);
+    assert_eq!(server.status().await.phase, Phase::Sealed);
+    assert!(server.audit_log().contains("\"event\":\"unseal_failed\""));
+}
+
 /// With an age recipient, a share is encrypted to its holder and stands nowhere in the clear.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_is_encrypted_to_its_holder() {
