@@ -61,10 +61,16 @@ impl Keyring {
         self.newest().created
     }
 
-    /// Another random key that encrypts from now on.
-    pub fn rotate(&mut self, now: i64) {
-        let number = self.term() + 1;
+    /// Another random key that encrypts from now on. `false`, and nothing is changed, when there are as many as can ever be read
+    /// again.
+    #[must_use]
+    pub fn rotate(&mut self, now: i64) -> bool {
+        let number = self.term().checked_add(1);
+        let Some(number) = number.filter(|_| self.0.len() < MOST_TERMS) else {
+            return false;
+        };
         self.0.push(Term::new(number, now, SecretBytes::generate()));
+        true
     }
 
     /// Wraps all of it; `place` says for which keystore and epoch.
@@ -122,7 +128,8 @@ impl Keyring {
             .ok_or(malformed.clone())?;
         let number = u32::from_le_bytes(*head.first_chunk().expect("12 bytes"));
         let version = u64::from_le_bytes(*head.last_chunk().expect("12 bytes"));
-        let term = self.0.iter().find(|term| term.number == number);
+        // Newest first: that is where nearly all records are.
+        let term = self.0.iter().rev().find(|term| term.number == number);
         let term = term
             .filter(|_| version == place.version)
             .ok_or(CryptoError::Authentication { what: RECORD })?;
@@ -179,7 +186,7 @@ mod tests {
     fn a_record_opens_at_its_own_place_only() {
         let mut keyring = Keyring::generate(0);
         let stored = keyring.encrypt(&place("a/b", 3), b"content");
-        keyring.rotate(1);
+        assert!(keyring.rotate(1));
         let newer = keyring.encrypt(&place("a/b", 3), b"content");
         assert_eq!(
             keyring
@@ -215,12 +222,25 @@ mod tests {
         let root = RootKey::generate();
         let mut keyring = Keyring::generate(7);
         let stored = keyring.encrypt(&place("a", 1), b"x");
-        keyring.rotate(8);
+        assert!(keyring.rotate(8));
         let wrapped = keyring.wrap(&root, b"here");
         let opened = Keyring::unwrap(&root, b"here", &wrapped).unwrap();
         assert_eq!((opened.term(), opened.created()), (2, 8));
         assert!(opened.decrypt(&place("a", 1), &stored).is_ok());
         assert!(Keyring::unwrap(&root, b"there", &wrapped).is_err());
         assert!(Keyring::unwrap(&RootKey::generate(), b"here", &wrapped).is_err());
+    }
+
+    /// What is refused here would be a keyring that never opens again.
+    #[test]
+    fn a_keyring_takes_no_more_terms_than_it_can_read() {
+        let root = RootKey::generate();
+        let mut keyring = Keyring::generate(0);
+        let stored = keyring.encrypt(&place("a", 1), b"x");
+        while keyring.rotate(1) {}
+        assert_eq!(keyring.0.len(), MOST_TERMS);
+        let opened = Keyring::unwrap(&root, b"here", &keyring.wrap(&root, b"here")).unwrap();
+        assert_eq!(opened.term(), keyring.term());
+        assert!(opened.decrypt(&place("a", 1), &stored).is_ok());
     }
 }

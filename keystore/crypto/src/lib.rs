@@ -30,6 +30,7 @@ mod ciphertext;
 mod commitment;
 mod hpke_wrap;
 
+mod printed;
 mod recovery_code;
 mod user_key;
 
@@ -60,7 +61,7 @@ pub use recovery_code::{
 pub use session_key::SessionKey;
 pub use share::{MOST_SHARES, SHARE_CHARACTERS, Share, ShareCommitment, ShareError, ShareLabel};
 pub use signature::{DeviceSigningKey, DeviceVerifyingKey};
-pub use unseal_key::{RootKey, UnsealKey};
+pub use unseal_key::{RootKey, UnsealKey, WRAPPED_ROOT_KEY_BYTES};
 pub use user_key::{KeyringKey, UserKey};
 
 /// Random bytes that are not secret: ids.

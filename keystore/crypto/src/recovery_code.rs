@@ -2,15 +2,12 @@
 //!
 //! 168 random bits as bech32m (BIP 350) with the prefix `hfr`, printed in groups of four:
 //! `hfr1-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx-xxxx`. 34 characters carry the bits and six
-//! the checksum, which finds up to four wrong characters for certain and places a single one.
-//! Where the mistake is gets said; what belongs there does not, because a checksum that is
-//! followed blindly turns two mistakes into another person's certainty.
+//! the checksum, which finds up to four wrong characters for certain and places a single one
+//! ([`crate::printed`]).
 //!
 //! 168 bits are beyond search, so there is no slow password hash here: a person's choice plays no
 //! part in them.
 
-use bech32::primitives::decode::{CheckedHrpstring, UncheckedHrpstring};
-use bech32::{Bech32m, Hrp};
 use zeroize::Zeroizing;
 
 use crate::SUITE;
@@ -18,6 +15,7 @@ use crate::commitment::Committed;
 use crate::derive::derive;
 use crate::error::CryptoError;
 use crate::hpke_wrap::{KeyPair, PublicKey, Purpose, WRAPPED_BYTES};
+use crate::printed::{Form, Mistake};
 use crate::secret::fill_random;
 use crate::user_key::UserKey;
 
@@ -25,10 +23,12 @@ use crate::user_key::UserKey;
 pub const SLOT_BYTES: usize = WRAPPED_BYTES;
 
 const CODE_BYTES: usize = 21;
-const PREFIX: &str = "hfr1";
 /// Prefix, 34 characters of content, six of checksum.
 const CODE_CHARACTERS: usize = 44;
-const ALPHABET: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+const FORM: Form = Form {
+    prefix: "hfr",
+    characters: CODE_CHARACTERS,
+};
 
 /// What a person writes down when the archive is made.
 pub struct RecoveryCode(Box<Zeroizing<[u8; CODE_BYTES]>>);
@@ -43,42 +43,12 @@ impl RecoveryCode {
 
     /// For paper: lower case, groups of four with dashes between, 54 characters.
     pub fn to_printed(&self) -> Zeroizing<String> {
-        let plain = self.to_plain();
-        let mut printed = Zeroizing::new(String::with_capacity(CODE_CHARACTERS * 5 / 4));
-        for (place, character) in plain.chars().enumerate() {
-            if place > 0 && place % 4 == 0 {
-                printed.push('-');
-            }
-            printed.push(character);
-        }
-        printed
+        FORM.grouped(self.0.as_slice())
     }
 
     /// Reads what a person typed: any case, with dashes or white space anywhere.
     pub fn parse(typed: &str) -> Result<Self, RecoveryCodeError> {
-        let mut plain = Zeroizing::new(String::with_capacity(typed.len()));
-        plain.extend(
-            typed
-                .chars()
-                .filter(|c| !c.is_whitespace() && !is_dash(*c))
-                .map(|c| c.to_ascii_lowercase()),
-        );
-        check_characters(&plain)?;
-        let Ok(checked) = CheckedHrpstring::new::<Bech32m>(&plain) else {
-            return Err(place_of_mistake(&plain));
-        };
-        let mut bytes = Box::new(Zeroizing::new([0; CODE_BYTES]));
-        bytes
-            .iter_mut()
-            .zip(checked.byte_iter())
-            .for_each(|(byte, read)| *byte = read);
-        let code = RecoveryCode(bytes);
-        // 34 characters carry 170 bits; we print the last two as zero, so read nothing else.
-        if *code.to_plain() == *plain {
-            Ok(code)
-        } else {
-            Err(RecoveryCodeError::Checksum)
-        }
+        Ok(RecoveryCode(FORM.read(typed)?))
     }
 
     /// The key pair that this code is the private half of. There is one, and it never changes.
@@ -87,13 +57,6 @@ impl RecoveryCode {
             self.0.as_slice(),
             "recovery-key-pair",
         )))
-    }
-
-    fn to_plain(&self) -> Zeroizing<String> {
-        let mut plain = Zeroizing::new(String::with_capacity(CODE_CHARACTERS));
-        bech32::encode_lower_to_fmt::<Bech32m, _>(&mut *plain, prefix(), self.0.as_slice())
-            .expect("21 bytes are far below the longest code, and a string takes everything");
-        plain
     }
 }
 
@@ -143,69 +106,35 @@ pub enum RecoveryCodeError {
     Checksum,
 }
 
-/// What the printer or a text program makes of a dash, too.
-fn is_dash(character: char) -> bool {
-    matches!(character, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '_')
-}
-
-fn prefix() -> Hrp {
-    Hrp::parse("hfr").expect("three lower-case letters are a prefix")
-}
-
-/// Everything that can be said without the checksum.
-fn check_characters(plain: &str) -> Result<(), RecoveryCodeError> {
-    for (index, character) in plain.chars().enumerate().skip(PREFIX.len()) {
-        if !ALPHABET.contains(character) {
-            let (place, group) = place_and_group(index);
-            return Err(RecoveryCodeError::Character {
+impl From<Mistake> for RecoveryCodeError {
+    fn from(mistake: Mistake) -> Self {
+        match mistake {
+            Mistake::Length { found } => RecoveryCodeError::Length {
+                found,
+                expected: CODE_CHARACTERS,
+            },
+            Mistake::Prefix => RecoveryCodeError::Prefix,
+            Mistake::Character {
                 character,
                 place,
                 group,
-            });
+            } => RecoveryCodeError::Character {
+                character,
+                place,
+                group,
+            },
+            Mistake::WrongCharacter {
+                character,
+                place,
+                group,
+            } => RecoveryCodeError::WrongCharacter {
+                character,
+                place,
+                group,
+            },
+            Mistake::Checksum => RecoveryCodeError::Checksum,
         }
     }
-    let found = plain.chars().count();
-    if found != CODE_CHARACTERS {
-        return Err(RecoveryCodeError::Length {
-            found,
-            expected: CODE_CHARACTERS,
-        });
-    }
-    if !plain.starts_with(PREFIX) {
-        return Err(RecoveryCodeError::Prefix);
-    }
-    Ok(())
-}
-
-/// Tries every single change. Two codes differ in at least five characters, so at most one
-/// character can explain the mistake alone.
-fn place_of_mistake(plain: &str) -> RecoveryCodeError {
-    for index in PREFIX.len()..plain.len() {
-        for replacement in ALPHABET.chars() {
-            let mut changed = Zeroizing::new(String::with_capacity(plain.len()));
-            changed.push_str(&plain[..index]);
-            changed.push(replacement);
-            changed.push_str(&plain[index + 1..]);
-            if has_valid_checksum(&changed) {
-                let character = char::from(plain.as_bytes()[index]);
-                let (place, group) = place_and_group(index);
-                return RecoveryCodeError::WrongCharacter {
-                    character,
-                    place,
-                    group,
-                };
-            }
-        }
-    }
-    RecoveryCodeError::Checksum
-}
-
-fn has_valid_checksum(plain: &str) -> bool {
-    UncheckedHrpstring::new(plain).is_ok_and(|code| code.has_valid_checksum::<Bech32m>())
-}
-
-fn place_and_group(index: usize) -> (usize, usize) {
-    (index + 1, index / 4 + 1)
 }
 
 /// Opens slots.

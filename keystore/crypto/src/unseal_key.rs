@@ -3,9 +3,12 @@
 //! The unseal key is random, exists only while it is split or combined, and wraps one thing: the root key. The root key wraps
 //! the barrier's keyring and authenticates the seal header. Changing the shares changes both.
 
+use std::collections::BTreeSet;
+
 use blahaj::Sharks;
 use zeroize::Zeroizing;
 
+use crate::ciphertext::CIPHERTEXT_OVERHEAD_BYTES;
 use crate::commitment::{COMMITMENT_BYTES, Committed};
 use crate::derive::derive;
 use crate::error::CryptoError;
@@ -14,6 +17,9 @@ use crate::share::{MOST_SHARES, Share, ShareLabel};
 use crate::xaes::Xaes;
 
 const WHAT: &str = "the wrapped root key";
+
+/// Length of a wrapped root key: nonce, key, tag, commitment.
+pub const WRAPPED_ROOT_KEY_BYTES: usize = CIPHERTEXT_OVERHEAD_BYTES + 32 + COMMITMENT_BYTES;
 
 /// 256 random bits, split among the holders.
 pub struct UnsealKey(SecretBytes);
@@ -61,6 +67,12 @@ impl UnsealKey {
         let malformed = || CryptoError::Malformed {
             what: "a set of shares",
         };
+        // The library counts different numbers and then interpolates over all shares: one that is there twice beside enough others
+        // would give garbage.
+        let numbers: BTreeSet<u8> = shares.iter().map(|share| share.label().number).collect();
+        if numbers.len() != shares.len() {
+            return Err(malformed());
+        }
         let dealt = shares
             .iter()
             .map(|share| {
@@ -176,6 +188,9 @@ mod tests {
                 assert!(forced.unwrap_root(b"here", &wrapped).is_err());
                 let twice = UnsealKey::combine(3, &[copy(a), copy(b), copy(b)]);
                 assert!(twice.is_err());
+                let rest = (0..5).filter(|rest| ![a, b].contains(rest)).map(copy);
+                let beside: Vec<Share> = rest.chain([copy(a), copy(b), copy(b)]).collect();
+                assert!(UnsealKey::combine(3, &beside).is_err());
             }
         }
         assert!(key.unwrap_root(b"there", &wrapped).is_err());

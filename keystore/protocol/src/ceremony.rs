@@ -170,7 +170,9 @@ pub(crate) fn check(header: &SealHeader, holder: &str, typed: &str) -> Result<Sh
             of: label.epoch,
             needed: header.epoch,
         }
-    } else if !held.is_some_and(|held| held.is(&share, &header.cluster)) {
+    } else if label.threshold != header.threshold
+        || !held.is_some_and(|held| held.is(&share, &header.cluster))
+    {
         RefusalReason::Wrong
     } else if held.is_none_or(|held| held.holder != holder) {
         RefusalReason::OtherHolder

@@ -7,10 +7,11 @@
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use holdfast_crypto::{MOST_SHARES, RootKey, Share, ShareCommitment};
+use holdfast_crypto::{MOST_SHARES, RootKey, Share, ShareCommitment, WRAPPED_ROOT_KEY_BYTES};
 
 /// Longest name of a holder.
 const NAME_BYTES: usize = 64;
+const MAC_BYTES: usize = 32;
 
 /// What a keystore is opened with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ pub enum PlanError {
     #[error("the threshold is at least 2 and at most the number of shares")]
     Threshold,
     /// No name.
-    #[error("a holder's name has 1 to 64 bytes")]
+    #[error("a holder's name has 1 to 64 bytes and no control characters")]
     Name,
 }
 
@@ -73,10 +74,7 @@ impl InitPlan {
         if !(2..=shares).contains(&threshold) {
             return Err(PlanError::Threshold);
         }
-        if holders
-            .iter()
-            .any(|name| name.is_empty() || name.len() > NAME_BYTES)
-        {
+        if !holders.iter().all(|name| is_name(name)) {
             return Err(PlanError::Name);
         }
         Ok(InitPlan { threshold, holders })
@@ -144,21 +142,36 @@ impl SealHeader {
         [root.header_mac(&json).as_slice(), &json].concat()
     }
 
-    /// Reads one whose MAC cannot be checked yet. `None` for bytes that are no header.
+    /// Reads one whose MAC cannot be checked yet. `None` for bytes that are no header: those that would be written in any other way,
+    /// too, so that bytes and headers are one to one.
     pub(crate) fn from_stored(stored: &[u8]) -> Option<SealHeader> {
-        let header: SealHeader = serde_json::from_slice(stored.get(32..)?).ok()?;
-        let shares = u8::try_from(header.shares.len()).ok()?;
-        let good = (2..=MOST_SHARES).contains(&shares) && (2..=shares).contains(&header.threshold);
-        good.then_some(header)
+        let json = stored.get(MAC_BYTES..)?;
+        let header: SealHeader = serde_json::from_slice(json).ok()?;
+        let again = serde_json::to_vec(&header).ok()?;
+        (again == json && header.is_possible()).then_some(header)
+    }
+
+    fn is_possible(&self) -> bool {
+        let shares = u8::try_from(self.shares.len()).unwrap_or(u8::MAX);
+        (2..=MOST_SHARES).contains(&shares)
+            && (2..=shares).contains(&self.threshold)
+            && self.epoch > 0
+            && self.wrapped_root.len() == WRAPPED_ROOT_KEY_BYTES
+            && self.shares.iter().all(|share| is_name(&share.holder))
     }
 
     /// Whether these bytes are what the holder of the root key has written.
     pub(crate) fn is_authentic(stored: &[u8], root: &RootKey) -> bool {
-        let Some((mac, json)) = stored.split_first_chunk::<32>() else {
+        let Some((mac, json)) = stored.split_first_chunk::<MAC_BYTES>() else {
             return false;
         };
         root.header_mac(json).ct_eq(mac).into()
     }
+}
+
+/// What a terminal shows as it is.
+fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 impl HeldShare {

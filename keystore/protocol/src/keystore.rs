@@ -10,7 +10,7 @@ use holdfast_crypto::{CryptoError, Keyring, RootKey, Share, UnsealKey, random_id
 
 use crate::ceremony::{Ceremony, Refusal, RefusalReason, Submission, check};
 use crate::header::{InitPlan, SealHeader};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ROOT};
 use crate::path::RecordPath;
 use crate::store::{Change, RecordStore, StoreError, StoredRecord};
 use crate::unsealed::Unsealed;
@@ -55,6 +55,9 @@ pub enum KeystoreError {
     /// It was open before.
     #[error("the keystore was open before, so it is never initialised again")]
     WasOpen,
+    /// As many as the keyring takes.
+    #[error("the data key was changed as often as it can be; the newest one stays in use")]
+    NoMoreDataKeys,
     /// Another version is there.
     #[error("the record {path} was changed in between")]
     Changed {
@@ -87,7 +90,7 @@ pub fn initialise(
     plan: &InitPlan,
     now: i64,
 ) -> Result<(Keystore<Sealed>, Vec<Share>), KeystoreError> {
-    if before.is_some_and(|before| before.header.opened) {
+    if before.is_some_and(|before| before.header.opened) || holds_records(&*store)? {
         return Err(KeystoreError::WasOpen);
     }
     let cluster = random_id();
@@ -99,21 +102,29 @@ pub fn initialise(
             .map(|stored| stored.version))
     };
     let (there, keyring_there) = (version(HEADER)?, version(KEYRING)?);
-    let root_there = version("seal/manifest/root")?;
-    let (_, manifest) = Manifest::create(&cluster, &keyring, root_there);
-    let place = SealHeader::place(&cluster, 1);
+    let root_there = version(ROOT)?;
+    let wrapped = keyring.wrap(&root, &SealHeader::place(&cluster, 1));
+    let manifest = Manifest::create(&cluster, &keyring, &wrapped, root_there);
     store.apply(&[
         change(HEADER, there, header.to_stored(&root)),
-        change(KEYRING, keyring_there, keyring.wrap(&root, &place)),
+        change(KEYRING, keyring_there, wrapped),
         manifest,
     ])?;
     let keystore = Keystore {
         store,
         header,
-        header_version: there.unwrap_or(0) + 1,
+        header_version: after(there),
         state: Sealed::default(),
     };
     Ok((keystore, shares))
+}
+
+/// Whether there is anything that a keystore which was never open does not have. The mark in the header stands in the clear and is checked with
+/// the root key only: whoever can write to the database could take it back, and have a keystore full of records initialised again.
+fn holds_records(store: &dyn RecordStore) -> Result<bool, StoreError> {
+    let new = [HEADER, KEYRING, ROOT];
+    let there = store.scan("", None, new.len() + 1)?;
+    Ok(there.iter().any(|path| !new.contains(&path.as_str())))
 }
 
 /// New shares of a new unseal key that wraps `root`.
@@ -137,10 +148,15 @@ pub(crate) fn change(path: &str, expected: Option<u64>, value: Vec<u8>) -> Chang
         path: RecordPath::fixed(path),
         expected,
         put: Some(StoredRecord {
-            version: expected.unwrap_or(0) + 1,
+            version: after(expected),
             value,
         }),
     }
+}
+
+/// The version after this one. It tells two writes apart and says nothing else, and a database may claim any: it goes round.
+pub(crate) fn after(version: Option<u64>) -> u64 {
+    version.unwrap_or(0).wrapping_add(1)
 }
 
 pub(crate) fn damaged(what: &str) -> KeystoreError {
@@ -277,14 +293,14 @@ impl Keystore<Sealed> {
             .get(&RecordPath::fixed(KEYRING))?
             .ok_or_else(|| damaged(KEYRING))?;
         let keyring = Keyring::unwrap(&root, &place, &keys.value).map_err(|_| damaged(KEYRING))?;
-        let manifest = Manifest::load(&*self.store, &self.header.cluster, &keyring)?;
+        let manifest = Manifest::load(&*self.store, &self.header.cluster, &keyring, &keys.value)?;
         let mut header = self.header.clone();
         let mut version = stored.version;
         if !header.opened {
             header.opened = true;
             self.store
                 .apply(&[change(HEADER, Some(version), header.to_stored(&root))])?;
-            version += 1;
+            version = after(Some(version));
         }
         let state = Unsealed::new(root, keyring, keys.version, manifest);
         Ok((state, header, version))

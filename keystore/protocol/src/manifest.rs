@@ -9,19 +9,25 @@
 //! All buckets are read and checked when the keystore is opened, and kept in memory; a read then costs one look-up. What
 //! this cannot find is the whole database from an earlier moment: that has a root of its own. It shows against a
 //! generation that is kept elsewhere (the audit log, an outside sink).
+//!
+//! The root also names the stored keyring by its digest. Otherwise somebody with the shares of a former epoch, a holder who has left, could
+//! put that epoch's header and keyring back beside today's records, and open those.
 
 use std::collections::BTreeMap;
 
 use holdfast_crypto::{Keyring, RecordPlace};
 
-use crate::keystore::KeystoreError;
+use crate::keystore::{KEYRING, KeystoreError, damaged};
 use crate::path::RecordPath;
 use crate::store::{Change, RecordStore, StoredRecord};
 
 const BUCKETS: usize = 64;
-const ROOT: &str = "seal/manifest/root";
-/// generation u64 | term u32 | writes u64 | 64 x (version u64 | digest 32)
-const ROOT_BYTES: usize = 20 + BUCKETS * 40;
+pub(crate) const ROOT: &str = "seal/manifest/root";
+/// generation u64 | term u32 | writes u64 | digest 32 of the stored keyring
+const ROOT_HEAD_BYTES: usize = 8 + 4 + 8 + 32;
+/// version u64 | digest 32
+const BUCKET_BYTES: usize = 8 + 32;
+const ROOT_BYTES: usize = ROOT_HEAD_BYTES + BUCKETS * BUCKET_BYTES;
 
 /// The newest version of everything.
 pub(crate) struct Manifest {
@@ -29,21 +35,26 @@ pub(crate) struct Manifest {
     /// Records written under the newest term.
     writes: u64,
     term: u32,
+    /// Of the keyring as it is stored.
+    keyring: Digest,
     buckets: Vec<Bucket>,
 }
+
+/// BLAKE3 of a stored value.
+type Digest = [u8; 32];
 
 #[derive(Default)]
 struct Bucket {
     /// 0: not stored yet.
     version: u64,
-    digest: [u8; 32],
+    digest: Digest,
     records: BTreeMap<RecordPath, Entry>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) version: u64,
-    digest: [u8; 32],
+    digest: Digest,
 }
 
 /// What a write changes; taken over once it is stored.
@@ -53,23 +64,25 @@ pub(crate) struct Next {
     generation: u64,
     writes: u64,
     term: u32,
+    keyring: Digest,
 }
 
 impl Manifest {
-    /// Of a new keystore, with the change that stores it.
+    /// The change that stores the one of a new keystore, in place of one of the version `expected`.
     pub(crate) fn create(
         cluster: &[u8; 16],
         keyring: &Keyring,
+        stored_keyring: &[u8],
         expected: Option<u64>,
-    ) -> (Manifest, Change) {
+    ) -> Change {
         let manifest = Manifest {
-            generation: expected.unwrap_or(0) + 1,
+            generation: 1,
             writes: 0,
             term: keyring.term(),
+            keyring: digest(stored_keyring),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
         };
-        let change = manifest.root_change(cluster, keyring, expected);
-        (manifest, change)
+        manifest.root_change(cluster, keyring, expected)
     }
 
     /// Reads all of it and checks every bucket against the root.
@@ -77,10 +90,9 @@ impl Manifest {
         store: &dyn RecordStore,
         cluster: &[u8; 16],
         keyring: &Keyring,
+        stored_keyring: &[u8],
     ) -> Result<Manifest, KeystoreError> {
-        let damaged = || KeystoreError::Damaged {
-            what: ROOT.to_owned(),
-        };
+        let damaged = || damaged(ROOT);
         let path = RecordPath::fixed(ROOT);
         let stored = store.get(&path)?.ok_or_else(damaged)?;
         let place = place(cluster, &path, stored.version);
@@ -96,15 +108,20 @@ impl Manifest {
             generation: number(0),
             term: u32::from_le_bytes(*root[8..].first_chunk().expect("long enough")),
             writes: number(12),
+            keyring: *root[20..].first_chunk().expect("long enough"),
             buckets: Vec::with_capacity(BUCKETS),
         };
         if manifest.generation != stored.version {
             return Err(damaged());
         }
+        if manifest.keyring != digest(stored_keyring) {
+            return Err(super::keystore::damaged(KEYRING));
+        }
         for bucket in 0..BUCKETS {
-            let at = 20 + bucket * 40;
-            let digest = *root[at + 8..].first_chunk().expect("long enough");
-            let bucket = Bucket::load(store, cluster, keyring, bucket, number(at), digest)?;
+            let at = ROOT_HEAD_BYTES + bucket * BUCKET_BYTES;
+            let named = *root[at + 8..].first_chunk().expect("long enough");
+            let named = (number(at), named);
+            let bucket = Bucket::load(store, cluster, keyring, bucket, named)?;
             manifest.buckets.push(bucket);
         }
         Ok(manifest)
@@ -146,7 +163,7 @@ impl Manifest {
             value: keyring.encrypt(&place(cluster, path, version), plaintext),
         });
         if let Some(record) = &put {
-            let digest = *blake3::hash(&record.value).as_bytes();
+            let digest = digest(&record.value);
             records.insert(path.clone(), Entry { version, digest });
         }
         let record = Change {
@@ -158,7 +175,7 @@ impl Manifest {
         let value = keyring.encrypt(&place(cluster, &bucket_path, version), &encode(&records));
         let bucket = Bucket {
             version,
-            digest: *blake3::hash(&value).as_bytes(),
+            digest: digest(&value),
             records,
         };
         let bucket_change = Change {
@@ -173,8 +190,14 @@ impl Manifest {
     }
 
     /// A generation without a record's change: for what changes the keyring.
-    pub(crate) fn touch(&self, cluster: &[u8; 16], keyring: &Keyring) -> Next {
+    pub(crate) fn touch(
+        &self,
+        cluster: &[u8; 16],
+        keyring: &Keyring,
+        stored_keyring: &[u8],
+    ) -> Next {
         let mut next = self.step(keyring, None);
+        next.keyring = digest(stored_keyring);
         next.changes = vec![self.root_after(cluster, keyring, &next)];
         next
     }
@@ -184,6 +207,7 @@ impl Manifest {
         self.generation = next.generation;
         self.writes = next.writes;
         self.term = next.term;
+        self.keyring = next.keyring;
         if let Some((number, bucket)) = next.bucket {
             self.buckets[number] = bucket;
         }
@@ -191,7 +215,7 @@ impl Manifest {
 
     /// Whether a stored record is the newest one of its path.
     pub(crate) fn is_newest(entry: &Entry, stored: &StoredRecord) -> bool {
-        entry.version == stored.version && entry.digest == *blake3::hash(&stored.value).as_bytes()
+        entry.version == stored.version && entry.digest == digest(&stored.value)
     }
 
     fn step(&self, keyring: &Keyring, bucket: Option<(usize, Bucket)>) -> Next {
@@ -202,6 +226,7 @@ impl Manifest {
             generation: self.generation + 1,
             writes: if same_term { self.writes + 1 } else { 1 },
             term: keyring.term(),
+            keyring: self.keyring,
         }
     }
 
@@ -210,14 +235,20 @@ impl Manifest {
             Some((changed, bucket)) if *changed == number => (bucket.version, bucket.digest),
             _ => (self.buckets[number].version, self.buckets[number].digest),
         };
-        let counts = (next.generation, next.term, next.writes);
-        root_change(cluster, keyring, counts, bucket, Some(self.generation))
+        let head = root_head(next.generation, next.term, next.writes, &next.keyring);
+        root_change(
+            cluster,
+            keyring,
+            (next.generation, head),
+            bucket,
+            Some(self.generation),
+        )
     }
 
     fn root_change(&self, cluster: &[u8; 16], keyring: &Keyring, expected: Option<u64>) -> Change {
         let bucket = |number: usize| (self.buckets[number].version, self.buckets[number].digest);
-        let counts = (self.generation, self.term, self.writes);
-        root_change(cluster, keyring, counts, bucket, expected)
+        let head = root_head(self.generation, self.term, self.writes, &self.keyring);
+        root_change(cluster, keyring, (self.generation, head), bucket, expected)
     }
 }
 
@@ -227,28 +258,25 @@ impl Bucket {
         cluster: &[u8; 16],
         keyring: &Keyring,
         number: usize,
-        version: u64,
-        digest: [u8; 32],
+        (version, named): (u64, Digest),
     ) -> Result<Bucket, KeystoreError> {
         if version == 0 {
             return Ok(Bucket::default());
         }
         let path = bucket_path(number);
-        let damaged = || KeystoreError::Damaged {
-            what: path.to_string(),
-        };
+        let damaged = || damaged(path.as_str());
         let stored = store.get(&path)?.ok_or_else(damaged)?;
-        if stored.version != version || *blake3::hash(&stored.value).as_bytes() != digest {
+        if stored.version != version || digest(&stored.value) != named {
             return Err(damaged());
         }
         let place = place(cluster, &path, version);
         let bytes = keyring
             .decrypt(&place, &stored.value)
             .map_err(|_| damaged())?;
-        let records = decode(&bytes).ok_or_else(damaged)?;
+        let records = decode(number, &bytes).ok_or_else(damaged)?;
         Ok(Bucket {
             version,
-            digest,
+            digest: named,
             records,
         })
     }
@@ -266,17 +294,26 @@ pub(crate) fn place<'a>(
     }
 }
 
-fn root_change(
-    cluster: &[u8; 16],
-    keyring: &Keyring,
-    (generation, term, writes): (u64, u32, u64),
-    bucket: impl Fn(usize) -> (u64, [u8; 32]),
-    expected: Option<u64>,
-) -> Change {
+fn digest(stored: &[u8]) -> Digest {
+    *blake3::hash(stored).as_bytes()
+}
+
+fn root_head(generation: u64, term: u32, writes: u64, keyring: &Digest) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ROOT_BYTES);
     bytes.extend_from_slice(&generation.to_le_bytes());
     bytes.extend_from_slice(&term.to_le_bytes());
     bytes.extend_from_slice(&writes.to_le_bytes());
+    bytes.extend_from_slice(keyring);
+    bytes
+}
+
+fn root_change(
+    cluster: &[u8; 16],
+    keyring: &Keyring,
+    (generation, mut bytes): (u64, Vec<u8>),
+    bucket: impl Fn(usize) -> (u64, Digest),
+    expected: Option<u64>,
+) -> Change {
     for number in 0..BUCKETS {
         let (version, digest) = bucket(number);
         bytes.extend_from_slice(&version.to_le_bytes());
@@ -316,14 +353,19 @@ fn encode(records: &BTreeMap<RecordPath, Entry>) -> Vec<u8> {
     bytes
 }
 
-fn decode(mut bytes: &[u8]) -> Option<BTreeMap<RecordPath, Entry>> {
-    let mut records = BTreeMap::new();
+/// Reads what [`encode`] wrote, and nothing that it would have written in another way.
+fn decode(bucket: usize, mut bytes: &[u8]) -> Option<BTreeMap<RecordPath, Entry>> {
+    let mut records: BTreeMap<RecordPath, Entry> = BTreeMap::new();
     while !bytes.is_empty() {
         let (length, rest) = bytes.split_first_chunk()?;
         let (path, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
         let (version, rest) = rest.split_first_chunk()?;
         let (digest, rest) = rest.split_first_chunk()?;
-        let path = std::str::from_utf8(path).ok()?.parse().ok()?;
+        let path: RecordPath = std::str::from_utf8(path).ok()?.parse().ok()?;
+        let last = records.last_key_value();
+        if bucket_of(&path) != bucket || last.is_some_and(|(last, _)| *last >= path) {
+            return None;
+        }
         let entry = Entry {
             version: u64::from_le_bytes(*version),
             digest: *digest,
@@ -332,4 +374,43 @@ fn decode(mut bytes: &[u8]) -> Option<BTreeMap<RecordPath, Entry>> {
         bytes = rest;
     }
     Some(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn records(bucket: usize) -> impl Strategy<Value = BTreeMap<RecordPath, Entry>> {
+        let entry = (any::<u64>(), any::<[u8; 32]>());
+        prop::collection::btree_map("[a-z0-9._-]{1,20}(/[a-z0-9]{1,5})?", entry, 0..200).prop_map(
+            move |all| {
+                let here = all.into_iter().map(|(path, (version, digest))| {
+                    (RecordPath::fixed(&path), Entry { version, digest })
+                });
+                here.filter(|(path, _)| bucket_of(path) == bucket).collect()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_are_one_to_one(records in records(3)) {
+            let bytes = encode(&records);
+            prop_assert!(decode(3, &bytes) == Some(records.clone()));
+            prop_assert!(records.is_empty() || decode(4, &bytes).is_none());
+            for end in 1..bytes.len() {
+                if let Some(read) = decode(3, &bytes[..end]) {
+                    prop_assert!(encode(&read) == bytes[..end]);
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_bucket_in_one_way_or_none(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Some(read) = decode(0, &bytes) {
+                prop_assert_eq!(encode(&read), bytes);
+            }
+        }
+    }
 }

@@ -11,7 +11,9 @@ use holdfast_crypto::{RootKey, Share, UnsealKey};
 
 use crate::ceremony::{Ceremony, Progress, Refusal, RefusalReason, check};
 use crate::header::{InitPlan, SealHeader};
-use crate::keystore::{HEADER, KEYRING, Keystore, KeystoreError, change, damaged, new_header};
+use crate::keystore::{
+    HEADER, KEYRING, Keystore, KeystoreError, after, change, damaged, new_header,
+};
 use crate::unsealed::Unsealed;
 
 /// Shares that are handed out and do not hold yet.
@@ -131,19 +133,19 @@ impl Keystore<Unsealed> {
         if !SealHeader::is_authentic(&stored, &opened) {
             return Err(damaged(HEADER));
         }
+        let keyring = self.state.keyring.wrap(&root, &place);
         let mut next = self
             .state
             .manifest
-            .touch(&header.cluster, &self.state.keyring);
-        let keyring = self.state.keyring.wrap(&root, &place);
+            .touch(&header.cluster, &self.state.keyring, &keyring);
         next.changes
             .push(change(HEADER, Some(self.header_version), stored));
         next.changes
             .push(change(KEYRING, Some(self.state.keyring_version), keyring));
         self.apply(next)?;
         self.header = header;
-        self.header_version += 1;
-        self.state.keyring_version += 1;
+        self.header_version = after(Some(self.header_version));
+        self.state.keyring_version = after(Some(self.state.keyring_version));
         self.state.root = root;
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! The state machine against its promises.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use holdfast_crypto::Share;
 use proptest::prelude::*;
+
+mod crashes;
+mod tampering;
 
 const HOLDERS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const HOUR: i64 = 3_600;
@@ -309,120 +311,6 @@ fn it_is_initialised_again_only_before_it_was_open() {
     let loaded = load_sealed(&store);
     let refused = initialise(store, Some(&loaded), &plan(2, &["a", "b"]), 0);
     assert!(matches!(refused, Err(KeystoreError::WasOpen)));
-}
-
-/// Fails at the n-th `apply`: as a crash before it, or (`after`) as one after it whose answer nobody saw.
-struct Crashing {
-    store: Arc<MemoryRecords>,
-    left: AtomicUsize,
-    after: bool,
-}
-
-impl RecordStore for Crashing {
-    fn get(&self, path: &RecordPath) -> Result<Option<StoredRecord>, StoreError> {
-        self.store.get(path)
-    }
-    fn apply(&self, changes: &[Change]) -> Result<(), StoreError> {
-        if self.left.fetch_sub(1, Ordering::Relaxed) > 1 {
-            return self.store.apply(changes);
-        }
-        if self.after {
-            self.store.apply(changes)?;
-        }
-        self.left.store(0, Ordering::Relaxed);
-        Err(StoreError::Io("died".to_owned()))
-    }
-    fn scan(
-        &self,
-        prefix: &str,
-        after: Option<&RecordPath>,
-        limit: usize,
-    ) -> Result<Vec<RecordPath>, StoreError> {
-        self.store.scan(prefix, after, limit)
-    }
-    fn snapshot(&self, out: &mut dyn std::io::Write) -> Result<(), StoreError> {
-        self.store.snapshot(out)
-    }
-    fn restore(&self, from: &mut dyn std::io::Read) -> Result<(), StoreError> {
-        self.store.restore(from)
-    }
-}
-
-/// Init, first unseal, write, rotate, reshare, write: whichever `apply` we die at, before or after it, the store opens
-/// with the old shares or with the new ones, and every acknowledged record is there.
-#[test]
-fn every_crash_point_leaves_an_openable_store() {
-    let mut points = 0;
-    for after in [false, true] {
-        for at in 1.. {
-            let store = Arc::new(MemoryRecords::new());
-            let crashing = Arc::new(Crashing {
-                store: store.clone(),
-                left: AtomicUsize::new(at),
-                after,
-            });
-            let (shares, written, died) = life(crashing);
-            let keystore = load(store.clone()).unwrap();
-            if let Some(written) = written {
-                let opened = shares
-                    .iter()
-                    .find_map(|shares| open(load_sealed(&store), shares, &[0, 1, 2]).ok());
-                let opened = opened.unwrap_or_else(|| panic!("apply {at}, after: {after}"));
-                for record in written {
-                    assert!(opened.read(&path(record)).unwrap().is_some(), "{record}");
-                }
-            } else {
-                // Died in init: there is nothing, or what may be initialised again.
-                let before = keystore.as_ref();
-                let again = initialise(store.clone(), before, &plan(3, &HOLDERS), 0).unwrap();
-                open(again.0, &texts(again.1), &[0, 1, 2]).unwrap();
-            }
-            points += 1;
-            if !died {
-                break;
-            }
-        }
-    }
-    assert!(points > 12, "{points} points");
-}
-
-type Life = (Vec<Vec<String>>, Option<Vec<&'static str>>, bool);
-
-fn life(store: Arc<Crashing>) -> Life {
-    let mut all = Vec::new();
-    let Ok((keystore, shares)) = initialise(store, None, &plan(3, &HOLDERS), 0) else {
-        return (all, None, true);
-    };
-    all.push(texts(shares));
-    let mut written = Vec::new();
-    let Ok(mut keystore) = open(keystore, &all[0].clone(), &[0, 1, 2]) else {
-        return (all, Some(written), true);
-    };
-    if keystore.write(&path("x/1"), b"1", None).is_err() {
-        return (all, Some(written), true);
-    }
-    written.push("x/1");
-    if keystore.rotate_data_key(0).is_err() {
-        return (all, Some(written), true);
-    }
-    all.push(texts(
-        keystore.start_reshare(&plan(3, &HOLDERS), 0, HOUR).unwrap(),
-    ));
-    let ceremony = keystore.reshare().unwrap();
-    let quoted = (ceremony.id(), ceremony.digest());
-    for (holder, share) in HOLDERS.iter().zip(&all[1]) {
-        if keystore
-            .submit_reshare((&quoted.0, &quoted.1), holder, share, 1)
-            .is_err()
-        {
-            return (all, Some(written), true);
-        }
-    }
-    if keystore.write(&path("x/2"), b"2", None).is_err() {
-        return (all, Some(written), true);
-    }
-    written.push("x/2");
-    (all, Some(written), false)
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use holdfast_crypto::{Keyring, RootKey};
 use zeroize::Zeroizing;
 
 use crate::header::SealHeader;
-use crate::keystore::{KEYRING, Keystore, KeystoreError, Sealed, change, damaged};
+use crate::keystore::{KEYRING, Keystore, KeystoreError, Sealed, after, change, damaged};
 use crate::manifest::{Manifest, Next, place};
 use crate::path::RecordPath;
 use crate::reshare::Reshare;
@@ -108,16 +108,17 @@ impl Keystore<Unsealed> {
         let wrapped = self.state.keyring.wrap(&self.state.root, &place);
         let mut keyring =
             Keyring::unwrap(&self.state.root, &place, &wrapped).map_err(|_| damaged(KEYRING))?;
-        keyring.rotate(now);
-        let mut next = self.state.manifest.touch(&self.header.cluster, &keyring);
-        next.changes.push(change(
-            KEYRING,
-            Some(self.state.keyring_version),
-            keyring.wrap(&self.state.root, &place),
-        ));
+        if !keyring.rotate(now) {
+            return Err(KeystoreError::NoMoreDataKeys);
+        }
+        let wrapped = keyring.wrap(&self.state.root, &place);
+        let cluster = &self.header.cluster;
+        let mut next = self.state.manifest.touch(cluster, &keyring, &wrapped);
+        let there = Some(self.state.keyring_version);
+        next.changes.push(change(KEYRING, there, wrapped));
         self.apply(next)?;
         self.state.keyring = keyring;
-        self.state.keyring_version += 1;
+        self.state.keyring_version = after(there);
         Ok(self.term())
     }
 

@@ -1,11 +1,14 @@
 use super::*;
+use bech32::{Bech32m, Hrp};
+
+const ALPHABET: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 
 fn code() -> RecoveryCode {
     RecoveryCode(Box::new(Zeroizing::new([0x5a; CODE_BYTES])))
 }
 
 fn plain(code: &RecoveryCode) -> String {
-    code.to_plain().to_string()
+    code.to_printed().replace('-', "")
 }
 
 fn error(typed: &str) -> RecoveryCodeError {
@@ -140,7 +143,7 @@ fn spare_bits_are_zero() {
     *symbols.last_mut().unwrap() = bech32::Fe32::try_from(symbols[33].to_u8() | 1).unwrap();
     let typed: String = symbols
         .into_iter()
-        .with_checksum::<Bech32m>(&prefix())
+        .with_checksum::<Bech32m>(&Hrp::parse("hfr").unwrap())
         .chars()
         .collect();
     assert_eq!(error(&typed), RecoveryCodeError::Checksum);
