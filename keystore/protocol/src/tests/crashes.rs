@@ -44,6 +44,9 @@ impl RecordStore for Crashing {
     }
 }
 
+/// Of a record; `None`: it is deleted.
+type Content = Option<&'static [u8]>;
+
 /// What the people outside know when it ended.
 #[derive(Default)]
 struct Life {
@@ -52,9 +55,9 @@ struct Life {
     /// The last one of them that was said to hold.
     holds: Option<usize>,
     /// Records whose last change was acknowledged, and their content.
-    records: Vec<(&'static str, Option<&'static [u8]>)>,
+    records: Vec<(&'static str, Content)>,
     /// The record that was being changed, with what was there before and what should have come.
-    doubtful: Option<(&'static str, Option<&'static [u8]>, Option<&'static [u8]>)>,
+    doubtful: Option<(&'static str, Content, Content)>,
     ended: Option<&'static str>,
 }
 
@@ -94,7 +97,7 @@ impl Life {
         &mut self,
         keystore: &mut Keystore<Unsealed>,
         record: &'static str,
-        to: Option<&'static [u8]>,
+        to: Content,
     ) -> Result<(), KeystoreError> {
         self.ended = Some("write");
         let there = self.records.iter().position(|(path, _)| *path == record);
