@@ -15,9 +15,13 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::api::error::ErrorBody;
+use crate::names::Fingerprint;
+
+mod pin;
 
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
@@ -26,6 +30,14 @@ pub struct Credential {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     authorities: Vec<CertificateDer<'static>>,
+}
+
+/// Which server is taken for the keystore.
+pub enum Trust {
+    /// One whose certificate an authority of these has signed, for the host that is called.
+    Authorities(Vec<CertificateDer<'static>>),
+    /// The one with this certificate, whatever name stands in it.
+    Certificate(Fingerprint),
 }
 
 /// What went wrong with a call.
@@ -81,6 +93,13 @@ impl Credential {
         Credential::parse(&Zeroizing::new(pem)).map_err(bad)
     }
 
+    /// The name that its certificate was made out to.
+    pub fn name(&self) -> Option<String> {
+        let (_, certificate) = X509Certificate::from_der(&self.certificate).ok()?;
+        let name = certificate.subject().iter_common_name().next()?;
+        name.as_str().ok().map(str::to_owned)
+    }
+
     /// Reads the text of a credential.
     pub fn parse(pem: &[u8]) -> Result<Credential, String> {
         let certificates = CertificateDer::pem_slice_iter(pem)
@@ -117,8 +136,17 @@ impl Client {
         more: &[CertificateDer<'static>],
     ) -> Result<Client, ClientError> {
         let roots = [credential.authorities.as_slice(), more].concat();
+        Client::trusting(url, credential, &Trust::Authorities(roots))
+    }
+
+    /// The same for a server that is recognised in another way than by the credential's authority.
+    pub fn trusting(
+        url: &str,
+        credential: &Credential,
+        trust: &Trust,
+    ) -> Result<Client, ClientError> {
         let identity = (credential.certificate.clone(), credential.key.clone_key());
-        Client::with(url, &roots, Some(identity))
+        Client::with(url, trust, Some(identity))
     }
 
     /// Somebody without a certificate.
@@ -126,7 +154,7 @@ impl Client {
         url: &str,
         trusted: &[CertificateDer<'static>],
     ) -> Result<Client, ClientError> {
-        Client::with(url, trusted, None)
+        Client::with(url, &Trust::Authorities(trusted.to_vec()), None)
     }
 
     /// Calls with a JSON body, or none.
@@ -196,7 +224,7 @@ impl Client {
 
     fn with(
         url: &str,
-        trusted: &[CertificateDer<'static>],
+        trust: &Trust,
         identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
     ) -> Result<Client, ClientError> {
         let address = || ClientError::Address {
@@ -210,17 +238,24 @@ impl Client {
             path: PathBuf::from("the credential"),
             sentence: error.to_string(),
         };
-        let mut roots = RootCertStore::empty();
-        for certificate in trusted {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| bad(&error))?;
-        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the provider has TLS 1.3")
-            .with_root_certificates(roots);
+            .expect("the provider has TLS 1.3");
+        let builder = match trust {
+            Trust::Authorities(authorities) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in authorities {
+                    roots
+                        .add(certificate.clone())
+                        .map_err(|error| bad(&error))?;
+                }
+                builder.with_root_certificates(roots)
+            }
+            Trust::Certificate(fingerprint) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(pin::Pinned::new(*fingerprint, provider)),
+        };
         let tls = match identity {
             Some((certificate, key)) => builder
                 .with_client_auth_cert(vec![certificate], key)

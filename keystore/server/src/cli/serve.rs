@@ -9,18 +9,20 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::connection::data_folder;
 use crate::config::Config;
 use crate::hygiene;
 use crate::serve::Running;
 
 /// Where the server takes its configuration from.
 #[derive(Args)]
-#[group(required = true, multiple = false, id = "source")]
+#[group(required = false, multiple = false, id = "source")]
 pub struct Source {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A data folder, with nothing configured
+    /// A data folder, with nothing configured; by default /var/lib/holdfast-keystore for root, and holdfast-keystore in the
+    /// user's own data folder for others
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -41,7 +43,9 @@ impl Serve {
         let mut config = match (&self.source.config, &self.source.data) {
             (Some(file), _) => Config::read(file)?,
             (None, Some(data)) => Config::for_data(data),
-            (None, None) => unreachable!("the arguments ask for one of the two"),
+            (None, None) => Config::for_data(
+                &data_folder().context("there is no HOME; name a data folder with --data DIR")?,
+            ),
         };
         config.listen = self.listen.unwrap_or(config.listen);
         // Before any other thread, and before any key.
