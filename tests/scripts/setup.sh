@@ -23,6 +23,7 @@ if [ "$what" = test ]; then
     need getfattr attr
     need setfacl acl
     need git git
+    need age age
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -11,6 +11,7 @@ pub mod fixture;
 #[path = "../fuzz/src/lib.rs"]
 pub mod fuzz_targets;
 pub mod home;
+pub mod keystore;
 pub mod proxy;
 pub mod servers;
 pub mod tls;
