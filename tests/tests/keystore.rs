@@ -85,9 +85,9 @@ fn three_people_open_it_and_two_do_not() {
 
 /// A share that does not count is refused by name, and what has counted still does.
 #[test]
-fn wrong_old_foreign_and_repeated_shares_are_refused_by_name() {
+fn wrong_foreign_and_repeated_shares_are_refused_by_name() {
     let (keystore, old) = Keystore::initialised();
-    // Never opened, it may be initialised again; the first shares are of an epoch that is over.
+    // Never opened, it may be initialised again, as another keystore: nobody waits for the first shares any more.
     let shares = keystore.init();
     let (_elsewhere, foreign) = Keystore::initialised();
     let alice = |share: &str| keystore.refused("alice", &FROM_STDIN, share);
@@ -97,7 +97,7 @@ fn wrong_old_foreign_and_repeated_shares_are_refused_by_name() {
     keystore.enter(&["unseal"], 2, &shares);
     for (share, wanted) in [
         (forged(&shares[0]), "not the share that was handed out"),
-        (old[0].clone(), "epoch 1"),
+        (old[0].clone(), "another keystore"),
         (foreign[0].clone(), "another keystore"),
         (shares[2].clone(), "handed out to somebody else"),
         (shares[1].clone(), "somebody else"),

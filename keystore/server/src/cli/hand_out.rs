@@ -104,7 +104,7 @@ impl HandOut {
     pub(super) fn prepare(&self) -> anyhow::Result<Prepared> {
         if self.holders.len() < usize::from(self.threshold) || self.holders.len() > 16 {
             bail!(
-                "{} holders for {} shares that are needed: name between {} and 16 with --holder, or change --threshold",
+                "holders named: {}, shares needed: {}; name between {} and 16 with --holder, or change --threshold",
                 self.holders.len(),
                 self.threshold,
                 self.threshold

@@ -43,13 +43,21 @@ impl ShareSource {
                     false => format!("in {}", file.display()),
                 })
             }
-            None => ask(prompt).map(|share| vec![share]),
+            None => match ask(prompt)? {
+                Some(share) => Ok(vec![share]),
+                None => bail!("no share was entered, and nothing was sent; run the command again"),
+            },
         }
+    }
+
+    /// One more, or none if the holder has enough.
+    pub(super) fn ask_again(&self) -> anyhow::Result<Option<ShareText>> {
+        ask("Your next share (an empty line ends): ")
     }
 }
 
-/// Asks until a whole share was typed. An empty line gives up.
-fn ask(prompt: &str) -> anyhow::Result<ShareText> {
+/// Asks until a whole share was typed. An empty line ends it.
+fn ask(prompt: &str) -> anyhow::Result<Option<ShareText>> {
     if !std::io::stdin().is_terminal() {
         bail!("a share is asked for on a terminal; without one, use --share-file FILE or -");
     }
@@ -58,10 +66,10 @@ fn ask(prompt: &str) -> anyhow::Result<ShareText> {
             .map(Zeroizing::new)
             .context("the share cannot be read from the terminal; use --share-file FILE")?;
         if typed.trim().is_empty() {
-            bail!("no share was entered, and nothing was sent; run the command again");
+            return Ok(None);
         }
         match check(&typed) {
-            Ok(()) => return Ok(ShareText::new(typed)),
+            Ok(()) => return Ok(Some(ShareText::new(typed))),
             Err(mistake) => eprintln!("{mistake}; nothing was sent, type it again"),
         }
     }

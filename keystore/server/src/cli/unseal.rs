@@ -106,10 +106,9 @@ impl Entry<'_> {
                     if let Some(last) = &last {
                         eprintln!("{}", told(last));
                     }
-                    let mut more = ask
-                        .read("Your next share (an empty line ends): ")?
-                        .into_iter();
-                    let Some(share) = more.next() else { break };
+                    let Some(share) = ask.ask_again()? else {
+                        break;
+                    };
                     share
                 }
                 (None, _) => break,
