@@ -125,7 +125,7 @@ fn a_mistyped_share_is_not_sent() {
     for group in [2, 11, 20] {
         let said = keystore.refused("alice", &FROM_STDIN, &mistyped(&shares[0], group));
         assert!(
-            said.contains(&format!("group {group} is mistyped")),
+            said.contains(&format!("in group {group}, is wrong")),
             "{said}"
         );
     }

@@ -25,8 +25,8 @@ mod unsealed;
 
 pub use ceremony::{Ceremony, Progress, Refusal, RefusalReason, Submission};
 pub use header::{HeldShare, InitPlan, PlanError, SealHeader};
-/// A share, made by the crypto crate, and how long it is on paper.
-pub use holdfast_crypto::{SHARE_CHARACTERS, Share};
+/// A share, made by the crypto crate, and what is wrong with one that was typed.
+pub use holdfast_crypto::{Share, ShareError};
 pub use keystore::{Keystore, KeystoreError, Sealed, initialise, load};
 pub use path::{PathError, RecordPath};
 pub use reshare::NewSubmission;
