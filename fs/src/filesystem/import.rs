@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 
 use super::listing::entries_from;
-use super::names::{entry, folder_changed, one_name_less};
+use super::names::{entry, folder_changed, one_name_less, release};
 use super::*;
 use crate::format::{Body, Inode, ListRef, Xattrs};
 use crate::namespace::Slot;
@@ -193,6 +193,7 @@ impl Filesystem {
                 before.as_ref().map(|before| before.child()),
             ));
             group.extend(folder_times(&folder));
+            release(folder);
             self.commit_group(namespace, &group, Room::Ordinary)?;
             if let Some(before) = &before {
                 self.drop_orphan(namespace, before.file);
@@ -278,6 +279,7 @@ impl Filesystem {
             if entries != directory.entries || !replaced.is_empty() {
                 group.extend(folder_times(&folder));
             }
+            release(folder);
             self.commit_group(namespace, &group, Room::Ordinary)?;
             for file in changed {
                 self.write.disown(file);

@@ -102,6 +102,7 @@ impl Filesystem {
             });
             group.push(entry(&folder, name.clone(), Some(child), None));
             group.push(folder_changed(&folder, now));
+            release(folder);
             self.commit_group(namespace, &group, Room::Ordinary)?;
             namespace.known.look_up(file, parent, &name, false);
             Ok(attr_of(&*namespace.get(file)?))
@@ -146,6 +147,7 @@ impl Filesystem {
             }
             group.push(entry(&folder, name.clone(), Some(state.child()), None));
             group.push(folder_changed(&folder, now));
+            release(folder);
             self.commit_group(namespace, &group, Room::Ordinary)?;
             namespace.known.look_up(file, parent, &name, true);
             Ok(attr_of(&*namespace.get(file)?))
@@ -181,6 +183,7 @@ impl Filesystem {
             group.push(inode_changed(&state, now));
             group.push(entry(&folder, name, None, Some(state.child())));
             group.push(folder_changed(&folder, now));
+            release(folder);
             self.commit_group(namespace, &group, Room::Reserved)?;
             self.drop_orphan(namespace, state.file);
             Ok(())
@@ -303,12 +306,20 @@ impl Filesystem {
         if parent != new_parent {
             group.push(folder_changed(&to, now));
         }
+        release(from);
+        release(to);
         self.commit_group(namespace, &group, Room::Reserved)?;
         if let Some(replaced) = &replaced {
             self.drop_orphan(namespace, replaced.file);
         }
         Ok(true)
     }
+}
+
+/// To be done before a folder is changed: one that is held would be copied with all its changes, which makes
+/// many names in one folder cost the square of their number.
+pub(super) fn release(folder: Arc<InodeState>) {
+    drop(folder);
 }
 
 /// Nothing is made in a folder that was removed and is still somebody's working folder.
