@@ -146,7 +146,12 @@ fn resolve(path: &Path) -> Result<PathBuf, MountpointError> {
                 path: path.to_owned(),
             });
         }
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {}
+        // ECONNABORTED: its daemon died while this was asked.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOTCONN | libc::ECONNABORTED)
+            ) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(MountpointError::Missing {
                 path: path.to_owned(),
