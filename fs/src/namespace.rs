@@ -477,7 +477,7 @@ impl Namespace {
         true
     }
 
-    /// Files that have no name, in any layer.
+    /// Files that have no name; those that are frozen end with the commit of their layer.
     pub fn orphans(&self) -> Vec<FileNo> {
         let is_orphan = |(file, slot): (&FileNo, &Slot)| match slot {
             Slot::Here(state) if state.links == 0 => Some(*file),
@@ -528,12 +528,15 @@ impl Namespace {
             }
             let (parent, name) = (frozen.parent, frozen.name.clone());
             let mut state = InodeState::committed(inode, parent, name, frozen.links, frozen.linked);
-            if frozen.links == 0 {
+            match frozen.links {
                 // No tree has it; it lives here as long as somebody holds it.
-                state.attributes_unlogged = frozen.attributes_unlogged;
-                self.overlay.insert(file, Slot::Here(Arc::new(state)));
-            } else {
-                self.keep_clean(state);
+                0 if self.known.is_held(file) => {
+                    state.attributes_unlogged = frozen.attributes_unlogged;
+                    self.overlay.insert(file, Slot::Here(Arc::new(state)));
+                }
+                // It was frozen while open, and the process that held it has died.
+                0 => (),
+                _ => drop(self.keep_clean(state)),
             }
         }
         self.clean.pop(&ROOT_FILE);
