@@ -168,7 +168,7 @@ pub enum ArchiveError {
     },
     /// Somebody else writes as this device.
     #[error(
-        "two commits of this device have the sequence {sequence}: another computer uses a copy of its key; this one now only reads. Run `holdfast recover` here to become a device of its own"
+        "commit {sequence} of this device is not from here: another computer uses a copy of this home, and this one now only reads. Nothing is lost: with another HOLDFAST_HOME run `holdfast recover`, mount, and copy over what is new here"
     )]
     Fork {
         /// The sequence.
@@ -364,6 +364,12 @@ impl Archive {
     /// Whether it was opened for storing.
     pub fn is_writable(&self) -> bool {
         self.writes
+    }
+
+    /// Why this device must not write any more, if somebody else writes as it.
+    pub fn fork(&self) -> Option<ArchiveError> {
+        let sequence = self.head.lock().forked?;
+        Some(ArchiveError::Fork { sequence })
     }
 
     /// The lock that makes this process the device's only writer.

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::archive::ArchiveError;
 use crate::chunks::{ChunkError, LoadError};
-use crate::filesystem::{Filesystem, FsResult, StoredSnapshot};
+use crate::filesystem::{Filesystem, FsError, FsResult, StoredSnapshot};
 use crate::format::{CommitKind, FileNo, Inode};
 use crate::log::{LogError, RecordRef};
 use crate::namespace::operation::{Moment, Operation, encode_group};
@@ -318,7 +318,14 @@ impl Filesystem {
             });
             layers_stand && !self.commits.is_any_pending(&asked)
         };
-        self.commits.wait_until(deadline, stands)
+        // A log that takes nothing more never learns that a commit stands: what the last try can save is in
+        // the store, and nobody is told that it is.
+        let stuck = || self.log.is_read_only() && self.commits.progress().1.is_some();
+        self.commits.wait_until(deadline, || stands() || stuck())?;
+        match stands() {
+            true => Ok(()),
+            false => Err(FsError::ReadOnly),
+        }
     }
 }
 

@@ -109,6 +109,8 @@ pub enum ReadOnlyReason {
         /// The sequence number that should stand there.
         sequence: u64,
     },
+    /// Somebody else writes as this device: what is appended here would never be stored.
+    Forked(String),
 }
 
 impl fmt::Display for ReadOnlyReason {
@@ -132,6 +134,7 @@ impl fmt::Display for ReadOnlyReason {
                  it is",
                 segment.display()
             ),
+            Self::Forked(why) => f.write_str(why),
         }
     }
 }
@@ -377,6 +380,11 @@ impl Log {
     /// True when nothing can be appended until the next mount.
     pub fn is_read_only(&self) -> bool {
         self.inner.read_only.get().is_some()
+    }
+
+    /// Takes nothing more until the next mount, for a reason that is not the log's own.
+    pub fn stop(&self, reason: ReadOnlyReason) {
+        self.inner.poison(reason);
     }
 
     /// Why, if so.

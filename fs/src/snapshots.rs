@@ -55,7 +55,7 @@ impl Archive {
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, ArchiveError> {
         let newest = self.newest_commits()?;
         let marks = self.read_marks()?;
-        let mut all = Vec::new();
+        let mut by_device: BTreeMap<DeviceId, Vec<Snapshot>> = BTreeMap::new();
         for name in newest {
             // One device whose newest commit is damaged does not hide the others.
             let commit = match self.load_commit(&name) {
@@ -71,7 +71,17 @@ impl Archive {
             let Some(record) = self.record(name.device) else {
                 continue;
             };
-            let mut listed = list_of(&name, &commit, &record);
+            let listed = by_device.entry(name.device).or_default();
+            listed.extend(list_of(&name, &commit, &record));
+        }
+        let mut all = Vec::new();
+        for (device, mut listed) in by_device {
+            let Some(record) = self.record(device) else {
+                continue;
+            };
+            // The two ends of a fork have what was before it in common.
+            listed.sort_by_key(|snapshot| snapshot.name);
+            listed.dedup_by_key(|snapshot| snapshot.name);
             self.add_taken_back(&marks, &record, &mut listed);
             listed.retain_mut(|snapshot| {
                 snapshot.pinned = marks.pin(&snapshot.name) == Pin::Kept;
@@ -259,7 +269,9 @@ impl Archive {
     /// Commits of this device that are no snapshots and that a later commit has taken the place of:
     /// checkpoints. They are for [`Archive::forget`], now and then.
     pub fn superseded_checkpoints(&self) -> Result<BTreeSet<CommitName>, ArchiveError> {
-        let Some((newest, commit)) = self.head() else {
+        // After a fork nothing is anybody's to give up.
+        let head = self.head().filter(|_| self.fork().is_none());
+        let Some((newest, commit)) = head else {
             return Ok(BTreeSet::new());
         };
         let kept: BTreeSet<u64> = commit.kept.iter().map(|kept| kept.sequence).collect();
@@ -277,9 +289,9 @@ impl Archive {
             .collect())
     }
 
-    /// Each device's newest commit that it may have written.
+    /// Each device's newest commit that it may have written; after a fork both of them.
     pub fn newest_commits(&self) -> Result<Vec<CommitName>, ArchiveError> {
-        let mut newest: BTreeMap<DeviceId, CommitName> = BTreeMap::new();
+        let mut newest: BTreeMap<DeviceId, Vec<CommitName>> = BTreeMap::new();
         let names: Vec<CommitName> = self
             .names(Folder::Commits(None))?
             .into_iter()
@@ -298,10 +310,16 @@ impl Archive {
             if !record.may_have_written(name.sequence) {
                 continue;
             }
-            let highest = newest.entry(name.device).or_insert(name);
-            *highest = (*highest).max(name);
+            let of_device = newest.entry(name.device).or_default();
+            let highest = of_device.first().map_or(0, |highest| highest.sequence);
+            if name.sequence > highest {
+                of_device.clear();
+            }
+            if name.sequence >= highest {
+                of_device.push(name);
+            }
         }
-        let newest: Vec<CommitName> = newest.into_values().collect();
+        let newest: Vec<CommitName> = newest.into_values().flatten().collect();
         self.notice_others(&newest);
         Ok(newest)
     }
@@ -341,9 +359,10 @@ impl Archive {
         let Some(name) = newest.first() else {
             return Ok(());
         };
+        let foreign = newest.len() > 1 || self.is_foreign(name)?;
         let commit = self.load_commit(name)?;
         self.take_head(**name, commit);
-        self.head.lock().forked = (newest.len() > 1).then_some(found);
+        self.head.lock().forked = foreign.then_some(found);
         Ok(())
     }
 

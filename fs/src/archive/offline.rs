@@ -102,6 +102,17 @@ impl Archive {
         Ok(save(&self.home, NEXT, &name.into(), b"")?)
     }
 
+    /// Whether this device's newest commit is none that this computer has stored, or was about to store.
+    /// A computer that has stored none yet cannot tell.
+    pub(crate) fn is_foreign(&self, newest: &CommitName) -> Result<bool, ArchiveError> {
+        let kept = load(&self.home, HEAD)?;
+        let kept = kept.and_then(|(name, _)| CommitName::try_from(name).ok());
+        Ok(match kept {
+            Some(kept) => kept != *newest && self.announced()? != Some(*newest),
+            None => false,
+        })
+    }
+
     fn announced(&self) -> Result<Option<CommitName>, ArchiveError> {
         Ok(load(&self.home, NEXT)?.and_then(|(name, _)| name.try_into().ok()))
     }

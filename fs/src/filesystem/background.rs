@@ -11,6 +11,7 @@ use super::files::CUT_FROM_BYTES;
 use super::*;
 use crate::chunks::{ChunkSink, SinkError};
 use crate::content::{Content, Cut, Placed};
+use crate::log::ReadOnlyReason;
 use crate::namespace::Slot;
 use crate::rechunk::{Rechunked, Rechunker};
 
@@ -184,10 +185,20 @@ impl Filesystem {
                 tracing::warn!(%error, "cannot hand chunks to the packer");
             }
             self.archive.refresh_marks();
+            self.stop_if_forked();
             if self.wants_checkpoint() {
                 self.commits.ask_checkpoint();
             }
             self.commits.sleep(FEED_EVERY);
+        }
+    }
+
+    /// What is written after a fork would never be stored: the drive is read-only from then on.
+    fn stop_if_forked(&self) {
+        if !self.log.is_read_only()
+            && let Some(fork) = self.archive.fork()
+        {
+            self.log.stop(ReadOnlyReason::Forked(fork.to_string()));
         }
     }
 

@@ -256,6 +256,10 @@ impl Filesystem {
         if end > MAX_FILE_BYTES {
             return Err(FsError::FileTooBig);
         }
+        // What can never come into the log is not taken into memory either.
+        if self.log.is_read_only() {
+            return Err(FsError::ReadOnly);
+        }
         self.slow_down(data.len())?;
         self.with_room(|| self.make_memory(file))?;
         let now = now();
