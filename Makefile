@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/release/holdfast
 # Where a tool installed by cargo is kept.
 TOOLS ?= $(CARGO_TARGET_DIR)/tools
 
-.PHONY: demo demo-down test check bench setup setup-test setup-servers build
+.PHONY: demo demo-down test test-posix test-faults soak check bench setup setup-test setup-posix setup-faults setup-servers build
 
 setup:
 	@tests/scripts/setup.sh base
@@ -17,6 +17,14 @@ setup-test: setup
 # More S3 servers for the tests: Garage, and MinIO where there is Go. Takes some minutes, once.
 setup-servers: setup
 	@TOOLS="$(TOOLS)" tests/scripts/setup.sh servers
+
+setup-posix: setup-test
+	@tests/scripts/setup.sh posix
+	@test -x $(TOOLS)/bin/pjdfstest || cargo install --locked --root $(TOOLS) pjdfstest@0.2.2
+	@test -x $(TOOLS)/bin/fsx || cargo install --locked --root $(TOOLS) fsx@0.3.2
+
+setup-faults: setup-test
+	@tests/scripts/setup.sh faults
 
 build: setup
 	cargo build --release --locked -p holdfast
@@ -31,6 +39,24 @@ demo-down:
 test: setup-test
 	cargo build --release --locked --workspace --all-targets
 	HOLDFAST_PYTHON=$(CURDIR)/.venv/bin/python PATH="$(CURDIR)/.venv/bin:$$PATH" cargo test --release --locked --workspace
+
+# One of the suites that take minutes, on the real binary. A selection: make test-posix ONLY=rsync.
+SUITE = cargo build --release --locked --workspace --all-targets && \
+	HOLDFAST_PYTHON=$(CURDIR)/.venv/bin/python PATH="$(CURDIR)/.venv/bin:$$PATH" \
+	cargo test --release --locked --workspace --test
+
+# Suites that nobody here wrote, on a mounted drive: docs/semantics.md.
+test-posix: setup-posix
+	$(SUITE) posix -- $(ONLY)
+
+# Crashes, disks and stores that fail, little memory, two writers.
+test-faults: setup-faults
+	$(SUITE) faults -- $(ONLY)
+
+# The same at full size: hours.
+soak: setup-faults setup-posix
+	HOLDFAST_SOAK=1 $(MAKE) test-faults
+	$(MAKE) test-posix
 
 check: setup-test
 	cargo fmt --all --check

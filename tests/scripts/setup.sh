@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes sure that what `make demo` (base) and `make test` (test) need is there: installs it where it
-# may, otherwise says the exact command. Installs nothing that is there already. `servers` builds the S3
-# servers that the tests use where they find them, into the folder TOOLS; a machine may do without.
+# Makes sure that what `make demo` (base), `make test` (test), `make test-posix` (posix) and
+# `make test-faults` (faults) need is there: installs it where it may, otherwise says the exact command. Installs
+# nothing that is there already. `servers` builds the S3 servers that the tests use where they find them, into the
+# folder TOOLS; a machine may do without.
 set -euo pipefail
 
 what=${1:-base}
@@ -24,6 +25,20 @@ if [ "$what" = test ]; then
     need setfacl acl
     need git git
     need age age
+fi
+
+if [ "$what" = posix ]; then
+    need stress-ng stress-ng
+    need fio fio
+    need sqlite3 sqlite3
+    need tar tar
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+fi
+if [ "$what" = faults ]; then
+    need strace strace
+    need mkfs.ext4 e2fsprogs
+    need mount mount
+    need systemd-analyze systemd
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
