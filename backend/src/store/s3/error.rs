@@ -4,6 +4,7 @@ use std::{error::Error, io};
 
 use aws_sdk_s3::{error::ProvideErrorMetadata, operation::RequestId as _};
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::retry::ErrorKind;
 
 use rustls::{CertificateError, Error as TlsError};
 
@@ -76,8 +77,13 @@ where
                 source: Box::new(error),
             },
             SdkError::DispatchFailure(ref failure) => match failure.as_connector_error() {
-                // Neither network nor time: no credentials, or a request that cannot be signed.
-                Some(connector) if !connector.is_io() && !connector.is_timeout() => {
+                // Neither network nor time: no credentials, or a request that cannot be signed. A connection that
+                // ends before its answer is told as transient and as neither of both.
+                Some(connector)
+                    if !connector.is_io()
+                        && !connector.is_timeout()
+                        && connector.as_other() != Some(ErrorKind::TransientError) =>
+                {
                     Self::NotAsked {
                         source: Box::new(error),
                     }
