@@ -284,6 +284,8 @@ fn fio_verifies() {
             "--bsrange=4k-128k",
             "--verify=crc32c",
             "--verify_fatal=1",
+            // It would write a file into the folder where the tests run.
+            "--verify_state_save=0",
             "--numjobs=2",
             "--randseed=7",
         ];
