@@ -201,6 +201,15 @@ impl Keystore {
         shares(&told)
     }
 
+    /// All of the new shares are entered, and three holders of old ones agree.
+    #[track_caller]
+    pub fn reshared(&self, old: &[String], new: &[String]) {
+        let enter = |number, shares| self.enter(&["reshare", "enter"], number, shares);
+        (1..=3).for_each(|number| drop(enter(number, old)));
+        let last = (1..=5).map(|number| enter(number, new)).last();
+        assert_eq!(last.expect("five")["outcome"], "reshared");
+    }
+
     /// Enters a share over its holder's certificate; it must count.
     #[track_caller]
     pub fn enter(&self, ceremony: &[&str], number: usize, shares: &[String]) -> Value {

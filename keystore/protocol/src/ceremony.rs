@@ -4,7 +4,7 @@
 //! another. A share counts once, by number, and only from its holder. What is refused takes nothing away. After its time, all
 //! shares that counted are forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_crypto::{Share, random_id};
 
@@ -19,6 +19,9 @@ pub struct Ceremony {
     need: u8,
     expires: i64,
     shares: BTreeMap<u8, Share>,
+    /// Shares of the epoch that holds, by number: their holders agree.
+    approvals: BTreeSet<u8>,
+    approvals_needed: u8,
 }
 
 /// How far it is.
@@ -26,9 +29,9 @@ pub struct Ceremony {
 pub struct Progress {
     /// The share that has just counted.
     pub share: u8,
-    /// Shares that have counted.
+    /// Shares that have counted, approvals among them.
     pub have: u8,
-    /// Shares needed.
+    /// Shares needed, approvals among them.
     pub need: u8,
 }
 
@@ -93,6 +96,16 @@ impl Ceremony {
             need,
             expires,
             shares: BTreeMap::new(),
+            approvals: BTreeSet::new(),
+            approvals_needed: 0,
+        }
+    }
+
+    /// So many holders of the shares that hold have to agree, too.
+    pub(crate) fn with_approvals(self, approvals_needed: u8) -> Ceremony {
+        Ceremony {
+            approvals_needed,
+            ..self
         }
     }
 
@@ -121,6 +134,16 @@ impl Ceremony {
         self.shares.keys().copied().collect()
     }
 
+    /// Numbers of the shares whose holders have agreed.
+    pub fn approved(&self) -> Vec<u8> {
+        self.approvals.iter().copied().collect()
+    }
+
+    /// Holders that have to agree.
+    pub fn approvals_needed(&self) -> u8 {
+        self.approvals_needed
+    }
+
     pub(crate) fn is(&self, id: &[u8; 16], digest: &[u8; 32], now: i64) -> bool {
         self.id == *id && self.digest == *digest && now < self.expires
     }
@@ -135,15 +158,34 @@ impl Ceremony {
             });
         }
         self.shares.insert(number, share);
-        Ok(Progress {
-            share: number,
-            have: u8::try_from(self.shares.len()).expect("there are at most 16"),
-            need: self.need,
-        })
+        Ok(self.progress(number))
+    }
+
+    /// Takes the agreement of a share's holder. The share was [checked](check), and is not kept.
+    pub(crate) fn approve(&mut self, number: u8) -> Result<Progress, Refusal> {
+        if !self.approvals.insert(number) {
+            return Err(Refusal {
+                share: Some(number),
+                reason: RefusalReason::Repeated,
+            });
+        }
+        Ok(self.progress(number))
+    }
+
+    /// More approvals than are needed do not stand in for shares.
+    fn progress(&self, share: u8) -> Progress {
+        let count = |number: usize| u8::try_from(number).expect("there are at most 16");
+        let approved = count(self.approvals.len()).min(self.approvals_needed);
+        Progress {
+            share,
+            have: count(self.shares.len()) + approved,
+            need: self.need + self.approvals_needed,
+        }
     }
 
     pub(crate) fn is_complete(&self) -> bool {
         self.shares.len() >= usize::from(self.need)
+            && self.approvals.len() >= usize::from(self.approvals_needed)
     }
 
     /// The shares that have counted, for combining.

@@ -1,8 +1,12 @@
 //! New shares, in two phases.
 //!
-//! Start makes a new unseal key, new shares and a new root key, all in memory, and stores nothing. Each new share is then entered once by
-//! its holder; when all have been, they are combined and must open the new root key, and header, keyring and manifest root
+//! Start makes a new unseal key, new shares and a new root key, all in memory, and stores nothing. Then, in any order, as many
+//! holders of the old shares as open the keystore enter theirs: they agree. And each new share is entered once by
+//! its holder. When all of that has been, the new shares are combined and must open the new root key, and header, keyring and manifest root
 //! are swapped in one `apply`. If we die or give up before it, nothing was stored and the old shares hold; after it, the new ones do.
+//!
+//! Without the old holders one operator could hand new shares to names of his own choice, and hold the unseal key alone.
+//! Nothing is lost by handing the new shares out before they have agreed: until the switch they open nothing.
 //!
 //! All of the new shares are asked for, not only as many as are needed to open: each holder has proved that its share has
 //! arrived and can be read before the old ones are worth nothing.
@@ -54,9 +58,10 @@ impl Keystore<Unsealed> {
         let (mut header, shares) = new_header(plan, self.header.cluster, epoch, &root);
         header.opened = true;
         let about = serde_json::to_vec(&header).expect("numbers and texts are always JSON");
-        let need = plan.shares();
+        let until = now.saturating_add(seconds);
+        let ceremony = Ceremony::new(&[b"reshare", &about], plan.shares(), until);
         self.state.reshare = Some(Reshare {
-            ceremony: Ceremony::new(&[b"reshare", &about], need, now.saturating_add(seconds)),
+            ceremony: ceremony.with_approvals(self.header.threshold),
             header,
             root,
         });
@@ -85,7 +90,7 @@ impl Keystore<Unsealed> {
         over
     }
 
-    /// One new share; the last one makes all of them hold.
+    /// One share, new or old; the last one that is missing makes the new ones hold.
     pub fn submit_reshare(
         &mut self,
         (id, digest): (&[u8; 16], &[u8; 32]),
@@ -100,8 +105,14 @@ impl Keystore<Unsealed> {
                 reason: RefusalReason::NoSuchCeremony,
             }));
         };
-        let taken =
-            check(&reshare.header, holder, typed).and_then(|share| reshare.ceremony.take(share));
+        let taken = match check(&self.header, holder, typed) {
+            Ok(old) => reshare.ceremony.approve(old.label().number),
+            // Of the new epoch, or neither old nor new.
+            Err(refusal) if is_of_epoch(refusal, reshare.header.epoch) => {
+                check(&reshare.header, holder, typed).and_then(|share| reshare.ceremony.take(share))
+            }
+            Err(refusal) => Err(refusal),
+        };
         let progress = match taken {
             Ok(progress) => progress,
             Err(refusal) => return Ok(Err(refusal)),
@@ -149,4 +160,8 @@ impl Keystore<Unsealed> {
         self.state.root = root;
         Ok(())
     }
+}
+
+fn is_of_epoch(refusal: Refusal, epoch: u32) -> bool {
+    matches!(refusal.reason, RefusalReason::OtherEpoch { of, .. } if of == epoch)
 }

@@ -62,11 +62,18 @@ fn load_sealed(store: &Arc<MemoryRecords>) -> Keystore<Sealed> {
     load(store.clone()).unwrap().unwrap()
 }
 
-fn reshare(keystore: &mut Keystore<Unsealed>, plan: &InitPlan, holders: &[&str]) -> Vec<String> {
+/// The first three holders of the old shares agree.
+fn reshare(
+    keystore: &mut Keystore<Unsealed>,
+    old: &[String],
+    plan: &InitPlan,
+    holders: &[&str],
+) -> Vec<String> {
     let shares = texts(keystore.start_reshare(plan, 0, HOUR).unwrap());
     let ceremony = keystore.reshare().unwrap();
     let quoted = (ceremony.id(), ceremony.digest());
-    for (holder, share) in holders.iter().zip(&shares) {
+    let agreeing = HOLDERS.iter().zip(old).take(3);
+    for (holder, share) in agreeing.chain(holders.iter().zip(&shares)) {
         keystore
             .submit_reshare((&quoted.0, &quoted.1), holder, share, 1)
             .unwrap()
@@ -267,6 +274,49 @@ fn reads_everything(store: Arc<MemoryRecords>, shares: &[String]) -> bool {
         })
 }
 
+/// Whoever starts a reshare, and hands all new shares to himself, changes nothing: as many holders of the old shares
+/// have to agree as open the keystore, each over his own certificate and each once.
+#[test]
+fn reshare_needs_the_holders_of_the_old_shares() {
+    let (store, keystore, old) = new();
+    let mut keystore = open(keystore, &old, &[0, 1, 2]).unwrap();
+    let mine = ["mallory", "mallory too"];
+    let new = texts(keystore.start_reshare(&plan(2, &mine), 0, HOUR).unwrap());
+    let ceremony = keystore.reshare().unwrap();
+    let quoted = (ceremony.id(), ceremony.digest());
+    let submit = |keystore: &mut Keystore<Unsealed>, holder: &str, share: &str| {
+        keystore
+            .submit_reshare((&quoted.0, &quoted.1), holder, share, 1)
+            .unwrap()
+    };
+    for (holder, share) in mine.iter().zip(&new) {
+        let taken = submit(&mut keystore, holder, share);
+        assert!(matches!(taken, Ok(NewSubmission::Waiting(_))));
+    }
+    let reason = |refused: Result<NewSubmission, Refusal>| refused.unwrap_err().reason;
+    for share in &old {
+        let taken = submit(&mut keystore, "mallory", share);
+        assert_eq!(reason(taken), RefusalReason::OtherHolder);
+    }
+    for place in [4, 2] {
+        let taken = submit(&mut keystore, HOLDERS[place], &old[place]);
+        assert!(matches!(taken, Ok(NewSubmission::Waiting(_))));
+        let again = submit(&mut keystore, HOLDERS[place], &old[place]);
+        assert_eq!(reason(again), RefusalReason::Repeated);
+    }
+    assert_eq!(keystore.header().epoch, 1);
+    assert_eq!(keystore.reshare().unwrap().approved(), [3, 5]);
+    assert!(open(load_sealed(&store), &old, &[0, 1, 2]).is_ok());
+    let last = submit(&mut keystore, HOLDERS[0], &old[0]).unwrap();
+    let progress = Progress {
+        share: 1,
+        have: 5,
+        need: 5,
+    };
+    assert_eq!(last, NewSubmission::Reshared(progress));
+    assert_eq!(keystore.header().epoch, 2);
+}
+
 #[test]
 fn reshare_needs_every_new_share_and_then_the_old_ones_are_void() {
     let (store, keystore, old) = new();
@@ -280,7 +330,12 @@ fn reshare_needs_every_new_share_and_then_the_old_ones_are_void() {
     let id = keystore.reshare().unwrap().id();
     keystore.cancel_reshare(&id).unwrap();
     assert!(open(load_sealed(&store), &old, &[0, 1, 2]).is_ok());
-    let new = reshare(&mut keystore, &plan(2, &["a", "b", "c"]), &["a", "b", "c"]);
+    let new = reshare(
+        &mut keystore,
+        &old,
+        &plan(2, &["a", "b", "c"]),
+        &["a", "b", "c"],
+    );
     assert_eq!(
         (keystore.header().epoch, keystore.header().threshold),
         (2, 2)

@@ -232,6 +232,8 @@ fn ceremony_status(kind: Ceremony, ceremony: &protocol::Ceremony) -> Option<Cere
         digest: HexBytes(ceremony.digest()),
         have: ceremony.have(),
         need: ceremony.need(),
+        approved: ceremony.approved(),
+        approvals_needed: ceremony.approvals_needed(),
         expires: Timestamp::from_second(ceremony.expires()).ok(),
     })
 }

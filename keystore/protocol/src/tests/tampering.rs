@@ -52,7 +52,7 @@ fn no_mixture_of_two_moments_is_read() {
     let version = keystore.version(&path("y")).unwrap();
     keystore.delete(&path("y"), version).unwrap();
     keystore.write(&path("z"), b"second", None).unwrap();
-    let new_shares = reshare(&mut keystore, &plan(3, &HOLDERS), &HOLDERS);
+    let new_shares = reshare(&mut keystore, &old_shares, &plan(3, &HOLDERS), &HOLDERS);
     drop(keystore);
 
     let mut paths = store.scan("", None, 100).unwrap();
@@ -140,7 +140,7 @@ fn the_highest_version_is_one_like_any_other() {
     let mut keystore = open(load_sealed(&store), &shares, &[0, 1, 2]).unwrap();
     keystore.rotate_data_key(0).unwrap();
     keystore.write(&path("x"), b"1", None).unwrap();
-    reshare(&mut keystore, &plan(3, &HOLDERS), &HOLDERS);
+    reshare(&mut keystore, &shares, &plan(3, &HOLDERS), &HOLDERS);
 }
 
 /// The threshold on the paper is not part of the commitment, so it is compared by itself.

@@ -1,7 +1,8 @@
 //! `/v1/reshare`: new shares, in two phases.
 //!
-//! Start makes the new shares and hands them out; the old ones still hold. Each new share is then submitted once by its holder, and
-//! only when all of them have been is the old header replaced, in one write. If we die anywhere before it, or the ceremony is
+//! Start makes the new shares and hands them out; the old ones still hold. Each new share is then submitted once by its holder, and as
+//! many old ones as open the keystore by theirs, who agree with that;
+//! only when all of that has been is the old header replaced, in one write. If we die anywhere before it, or the ceremony is
 //! given up, the old shares hold.
 
 use std::sync::Arc;
@@ -51,7 +52,7 @@ pub async fn start(
     Ok((StatusCode::CREATED, Json(started)))
 }
 
-/// Submits one new share over its holder's certificate.
+/// Submits one share over its holder's certificate: a new one, or an old one to agree.
 #[utoipa::path(
     post,
     path = "/v1/reshare/submit",

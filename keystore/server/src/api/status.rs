@@ -79,6 +79,10 @@ pub struct CeremonyStatus {
     pub have: Vec<u8>,
     /// Shares needed.
     pub need: u8,
+    /// Reshare: numbers of the old shares whose holders have agreed.
+    pub approved: Vec<u8>,
+    /// Reshare: holders of old shares who have to agree.
+    pub approvals_needed: u8,
     /// When it is over.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires: Option<Timestamp>,

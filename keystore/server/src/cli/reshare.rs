@@ -1,7 +1,7 @@
 //! `reshare`: new shares in place of the old ones, in two phases.
 //!
-//! `start` hands the new ones out, each holder enters its own once, and with the last of them the old ones die. Until then, and
-//! after `cancel`, the old ones hold.
+//! `start` hands the new ones out, each holder enters its own once, as many old holders as open the keystore enter theirs and so agree,
+//! and with the last of them the old ones die. Until then, and after `cancel`, the old ones hold.
 
 use anyhow::bail;
 use clap::Subcommand;
@@ -21,7 +21,7 @@ use crate::audit::Ceremony;
 pub enum Reshare {
     /// Make new shares and hand them out; the old ones still hold
     Start(HandOut),
-    /// Enter a new share, so that everybody knows that its holder has it
+    /// Enter a new share, so that everybody knows that its holder has it; or an old one, to agree
     Enter {
         #[command(flatten)]
         source: ShareSource,
@@ -57,9 +57,10 @@ async fn start(hand_out: HandOut, connection: &Connection) -> anyhow::Result<Ans
     };
     let (mut text, shares) = prepared.deliver(made.shares, &opens)?;
     text.push_str(&format!(
-        "The old shares still hold. Each holder enters its new share once: holdfast-keystore reshare enter. \
-         With the last of {} the old ones die.",
-        shares.len()
+        "The old shares still hold. Each holder enters its new share once, and {} holders of old ones enter theirs \
+         and so agree: holdfast-keystore reshare enter. With the last of {} the old ones die.",
+        made.ceremony.approvals_needed,
+        shares.len() + usize::from(made.ceremony.approvals_needed)
     ));
     let json =
         json!({ "ceremony": made.ceremony, "epoch": made.epoch, "threshold": opens.threshold });
@@ -74,7 +75,7 @@ async fn enter(source: ShareSource, connection: &Connection) -> anyhow::Result<A
             "nobody is giving out new shares; an operator starts with: holdfast-keystore reshare start"
         );
     };
-    let shares = source.read("New share (not shown): ")?;
+    let shares = source.read("New share, or an old one to agree (not shown): ")?;
     let entry = Entry {
         session: &session,
         ceremony: &ceremony,

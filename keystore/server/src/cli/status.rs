@@ -72,22 +72,34 @@ fn describe_seal(seal: &SealStatus, text: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+fn numbers(shares: &[u8]) -> String {
+    let numbers: Vec<String> = shares.iter().map(u8::to_string).collect();
+    match numbers.is_empty() {
+        true => "none".to_owned(),
+        false => numbers.join(", "),
+    }
+}
+
 fn describe_ceremony(ceremony: &CeremonyStatus, text: &mut String) -> std::fmt::Result {
     let kind = match ceremony.kind {
         Ceremony::Unseal => "unseal",
         Ceremony::Reshare => "reshare",
     };
-    let have: Vec<String> = ceremony.have.iter().map(u8::to_string).collect();
-    let have = match have.is_empty() {
-        true => "none".to_owned(),
-        false => have.join(", "),
-    };
+    let have = numbers(&ceremony.have);
     let need = ceremony.need;
     writeln!(
         text,
         "ceremony   {kind} {}: {need} shares needed, entered: {have}",
         ceremony.ceremony
     )?;
+    if ceremony.approvals_needed > 0 {
+        writeln!(
+            text,
+            "           {} holders of old shares have to agree, agreed: {}",
+            ceremony.approvals_needed,
+            numbers(&ceremony.approved)
+        )?;
+    }
     match &ceremony.expires {
         Some(end) => writeln!(text, "           ends {end:.0}"),
         None => Ok(()),

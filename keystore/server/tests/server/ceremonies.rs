@@ -192,7 +192,7 @@ async fn one_person_may_hold_all_shares_in_a_trial() {
     assert_eq!(server.status().await.phase, Phase::Unsealed);
 }
 
-/// New shares hold only after every one of them was submitted; then the old ones are refused as old.
+/// New shares hold only after every one of them was submitted and three holders of old ones have agreed; then the old ones are refused as old.
 #[tokio::test(flavor = "multi_thread")]
 async fn reshare_in_two_phases() {
     let (server, holders, old) = TestServer::initialised(|_| {}).await;
@@ -210,7 +210,7 @@ async fn reshare_in_two_phases() {
     let started: ReshareStarted = operator.post("/v1/reshare/start", &wanted).await.unwrap();
     assert!(started.shares.iter().map(|share| share.number).eq(1..=3));
     let (ceremony, new) = (started.ceremony, shares(started.shares));
-    for (place, share) in new.iter().enumerate() {
+    for (place, share) in new.iter().chain(&old[..3]).enumerate() {
         let holder = holders
             .iter()
             .find(|holder| holder.name == share.holder)
@@ -218,14 +218,14 @@ async fn reshare_in_two_phases() {
         let submitted = submit(&server.client(holder), "reshare", &ceremony, &share.text)
             .await
             .unwrap();
-        let last = if place == 2 {
+        let last = if place == 5 {
             Outcome::Reshared
         } else {
             Outcome::Waiting
         };
         assert_eq!(
             (submitted.have, submitted.need, submitted.outcome),
-            (place as u8 + 1, 3, last)
+            (place as u8 + 1, 6, last)
         );
     }
     let seal = server.status().await.seal.unwrap();

@@ -75,7 +75,8 @@ async fn no_share_is_in_any_file() {
     let wanted = crate::support::init_request(3, &crate::support::HOLDERS);
     let started: ReshareStarted = operator.post("/v1/reshare/start", &wanted).await.unwrap();
     let second = crate::support::shares(started.shares);
-    for (holder, share) in holders.iter().zip(&second) {
+    let agreeing = holders.iter().zip(&first).take(3);
+    for (holder, share) in agreeing.chain(holders.iter().zip(&second)) {
         submit(
             &server.client(holder),
             "reshare",
