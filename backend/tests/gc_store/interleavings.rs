@@ -40,6 +40,8 @@ struct World {
     truth: RefCell<Truth>,
     random: RefCell<StdRng>,
     care: Care,
+    /// Why a gc refused to go on. Only careless devices can bring that about.
+    stopped: RefCell<Option<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -210,7 +212,7 @@ impl World {
 
     async fn collect(&self) {
         if let Err(error) = collect(&self.store, &self.rules(), Run::Real).await {
-            panic!("gc stopped: {error}");
+            *self.stopped.borrow_mut() = Some(format!("gc stopped: {error}"));
         }
     }
 
@@ -268,8 +270,11 @@ impl World {
         put(&self.store, &mark.to_object()).await;
     }
 
-    /// Every commit that stands and is kept has all its chunks.
+    /// Every commit that stands and is kept has all its chunks, and gc can tell so.
     fn check(&self) -> Result<(), String> {
+        if let Some(stopped) = self.stopped.take() {
+            return Err(stopped);
+        }
         let truth = self.truth.borrow();
         let names: BTreeSet<ObjectName> = self.store.memory.names().into_iter().collect();
         let newest = |device| {
@@ -338,6 +343,7 @@ fn run(seed: u64, care: Care) -> Result<usize, String> {
         truth: RefCell::default(),
         random: RefCell::new(StdRng::seed_from_u64(seed)),
         care,
+        stopped: RefCell::default(),
     };
     let mut tasks: [Option<Task<'_>>; 5] = [const { None }; 5];
     // Devices are suspended now and then, for longer than a grace period.
