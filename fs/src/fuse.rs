@@ -39,6 +39,10 @@ use convert::{attributes, file_type, kind_of_mode, set_time, time};
 use reply::Refuse;
 pub use session::{MountOptions, MountedDrive, mount};
 
+/// What of the library's own log is worth a line: the session unmounts by itself, and says then that what is unmounted cannot be
+/// unmounted again.
+pub const LOG_FILTER: &str = "fuser::mnt=error";
+
 /// How long a request may wait for the store.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 

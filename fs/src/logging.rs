@@ -22,11 +22,11 @@ pub enum Target<'a> {
 /// Starts logging; once a process. A filter that cannot be understood is the caller's mistake.
 pub fn start(target: &Target<'_>, level: Option<&str>) -> io::Result<()> {
     let default = match target {
-        // The session unmounts by itself, and says that what is unmounted cannot be unmounted again.
-        Target::Terminal => "warn,fuser::mnt=error",
-        Target::Daemon(_) => "info,fuser::mnt=error",
+        Target::Terminal => "warn",
+        Target::Daemon(_) => "info",
     };
-    let filter = EnvFilter::try_new(level.unwrap_or(default)).map_err(io::Error::other)?;
+    let default = format!("{default},{}", crate::fuse::LOG_FILTER);
+    let filter = EnvFilter::try_new(level.unwrap_or(&default)).map_err(io::Error::other)?;
     let layer = match target {
         Target::Terminal => fmt::layer()
             .with_writer(io::stderr)

@@ -98,6 +98,11 @@ impl Keystore {
         }
     }
 
+    /// Of the server's process.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("it runs").id()
+    }
+
     /// Below the folder of what people keep.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

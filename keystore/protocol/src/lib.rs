@@ -12,6 +12,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod whole;
+
 mod path;
 mod store;
 

@@ -22,7 +22,10 @@ use crate::server::Server;
 #[serde(deny_unknown_fields)]
 pub struct InitRequest {
     /// Shares needed: 3 if nothing is said.
-    #[serde(default = "three")]
+    #[serde(
+        default = "three",
+        deserialize_with = "holdfast_protocol::whole::number"
+    )]
     #[schema(minimum = 2, maximum = 16, default = 3)]
     pub threshold: u8,
     /// Who holds which share, the first one share 1. They must stand in the table of persons. A trial may name one person
