@@ -1,4 +1,4 @@
-//! Sealing and unsealing: the state machine of the keystore, without sockets, clock or disk.
+//! Sealing and unsealing: the state machine of the keystore, without sockets, clock or disk; and the [messages](calls) between drive and keystore.
 //!
 //! ```text
 //! shares -> unseal key -> root key -> keyring -> records
@@ -12,7 +12,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod names;
 pub mod whole;
+
+pub mod calls;
 
 mod path;
 mod store;
