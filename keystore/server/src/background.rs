@@ -27,7 +27,7 @@ pub async fn run(server: Arc<Server>, mut ended: watch::Receiver<bool>) {
             _ = ended.wait_for(|ended| *ended) => return,
         }
         server
-            .blocking(|server| tick(server, Timestamp::now()))
+            .blocking(|server| tick(server, server.clock.now()))
             .await;
     }
 }

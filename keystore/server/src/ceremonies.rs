@@ -36,7 +36,7 @@ impl Server {
             State::Sealed(keystore) => Some(keystore),
             State::Unsealed(_) | State::Moving => return Err(ApiError::already_initialised()),
         };
-        let now = Timestamp::now().as_second();
+        let now = self.clock.now().as_second();
         let (keystore, shares) = protocol::initialise(vault.records.clone(), before, &plan, now)?;
         let header = keystore.header();
         let (cluster, epoch) = (HexBytes(header.cluster), u64::from(header.epoch));
@@ -62,7 +62,7 @@ impl Server {
         let seconds = vault.ceremony_seconds;
         let keystore = vault.sealed_mut()?;
         let ceremony = keystore
-            .start_unseal(Timestamp::now().as_second(), seconds)?
+            .start_unseal(self.clock.now().as_second(), seconds)?
             .id();
         self.started(&mut vault, actor, Ceremony::Unseal, ceremony)
     }
@@ -82,7 +82,7 @@ impl Server {
         let holder = caller.person().as_str();
         let typed = submitted.share.expose_secret();
         let actor = caller.actor();
-        match keystore.submit(quoted, holder, typed, Timestamp::now().as_second()) {
+        match keystore.submit(quoted, holder, typed, self.clock.now().as_second()) {
             Submission::Waiting(keystore, progress) => {
                 vault.state = State::Sealed(keystore);
                 self.record_now(&actor, accepted(Ceremony::Unseal, progress))?;
@@ -123,7 +123,7 @@ impl Server {
         if vault.phase() != Phase::Unsealed {
             return Ok(());
         }
-        let remembered = self.remember_head_in(&mut vault, Timestamp::now());
+        let remembered = self.remember_head_in(&mut vault, self.clock.now());
         seal_now(&mut vault);
         drop(vault);
         self.record_now(actor, Event::Sealed { reason })?;
@@ -168,7 +168,7 @@ impl Server {
         let (plan, recipients) = self.plan(wanted)?;
         let seconds = vault.ceremony_seconds;
         let keystore = vault.open_mut()?;
-        let shares = keystore.start_reshare(&plan, Timestamp::now().as_second(), seconds)?;
+        let shares = keystore.start_reshare(&plan, self.clock.now().as_second(), seconds)?;
         let epoch = u64::from(keystore.header().epoch) + 1;
         let ceremony = keystore
             .reshare()
@@ -194,7 +194,7 @@ impl Server {
         let holder = caller.person().as_str();
         let typed = submitted.share.expose_secret();
         let actor = caller.actor();
-        let now = Timestamp::now().as_second();
+        let now = self.clock.now().as_second();
         match keystore.submit_reshare(quoted, holder, typed, now)? {
             Ok(NewSubmission::Waiting(progress)) => {
                 self.record_now(&actor, accepted(Ceremony::Reshare, progress))?;
@@ -324,7 +324,7 @@ impl Server {
         // From here on the table is the one that an operator has been told of.
         vault.remember_persons(&persons)?;
         drop(persons);
-        self.remember_head_in(vault, Timestamp::now())
+        self.remember_head_in(vault, self.clock.now())
     }
 
     fn tell(&self, warning: Warning, event: Event) -> Result<(), ApiError> {

@@ -16,6 +16,7 @@ pub mod names;
 
 pub mod cli;
 pub mod client;
+pub mod clock;
 
 pub mod config;
 pub mod data_folder;

@@ -26,6 +26,7 @@ use crate::audit::event::SealReason;
 use crate::audit::{Actor, AuditError, AuditLog, Event, OpenError};
 use crate::authority::{Authority, AuthorityError};
 use crate::background;
+use crate::clock::Clock;
 use crate::config::{Config, TlsFiles};
 use crate::data_folder::{DataFolder, FolderError};
 use crate::hygiene::Memory;
@@ -108,11 +109,20 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it on the current runtime.
+    /// Starts it on the current runtime, by the system's clock.
     pub async fn start(config: Config, memory: Memory) -> Result<Running, StartError> {
+        Running::start_at(config, memory, Clock::system()).await
+    }
+
+    /// The same by another clock.
+    pub async fn start_at(
+        config: Config,
+        memory: Memory,
+        clock: Clock,
+    ) -> Result<Running, StartError> {
         // One provider for what is made without being told one; another start in this process has set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let server = Arc::new(open(config, memory)?);
+        let server = Arc::new(open(config, memory, clock)?);
         let address = server.config.listen;
         let bad = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(bad)?;
@@ -159,7 +169,7 @@ impl Running {
     }
 }
 
-fn open(config: Config, memory: Memory) -> Result<Server, StartError> {
+fn open(config: Config, memory: Memory, clock: Clock) -> Result<Server, StartError> {
     let folder = DataFolder::open(&config.data)?;
     let audit = AuditLog::open(&folder.audit_log())?;
     let records = RedbRecords::open(&folder.database())?;
@@ -173,7 +183,7 @@ fn open(config: Config, memory: Memory) -> Result<Server, StartError> {
     };
     let mut authorities = folder.trusted_authorities();
     authorities.push(authority.certificate_pem().to_owned());
-    let tls = server_config(&tls_files, &authorities)?;
+    let tls = server_config(&tls_files, &authorities, &clock)?;
     let mut persons = Persons::open(&folder.persons())?;
     if persons.is_empty() {
         make_first_operator(&folder, &authority, &audit, &mut persons)?;
@@ -187,6 +197,7 @@ fn open(config: Config, memory: Memory) -> Result<Server, StartError> {
     let started = audit.append(&Actor::SERVER, Event::ServerStarted)?;
     alerts.line(&started);
     Ok(Server {
+        clock,
         limits: Limits::new(&config.limits),
         config,
         folder,

@@ -14,6 +14,7 @@ use crate::alerts::Alerts;
 use crate::api::error::ApiError;
 use crate::audit::{Actor, AuditLog, Event, Line, Trouble};
 use crate::authority::Authority;
+use crate::clock::Clock;
 use crate::config::{Config, TlsFiles};
 use crate::data_folder::DataFolder;
 use crate::hygiene::Memory;
@@ -38,6 +39,8 @@ pub enum Phase {
 
 /// Everything that the calls share.
 pub struct Server {
+    /// What time it is.
+    pub clock: Clock,
     /// As read at the start.
     pub config: Config,
     /// Where everything lies.
@@ -96,7 +99,7 @@ impl Server {
     pub fn renew_tls(&self) -> Result<(), TlsError> {
         let mut authorities = self.folder.trusted_authorities();
         authorities.push(self.authority.certificate_pem().to_owned());
-        *self.tls.write() = Arc::new(server_config(&self.tls_files, &authorities)?);
+        *self.tls.write() = Arc::new(server_config(&self.tls_files, &authorities, &self.clock)?);
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::authority::fingerprint;
+use crate::clock::Clock;
 use crate::config::TlsFiles;
 use crate::names::Fingerprint;
 
@@ -38,7 +39,11 @@ pub enum TlsError {
 }
 
 /// What the server shows and whom it lets shake hands.
-pub fn server_config(files: &TlsFiles, authorities: &[String]) -> Result<ServerConfig, TlsError> {
+pub fn server_config(
+    files: &TlsFiles,
+    authorities: &[String],
+    clock: &Clock,
+) -> Result<ServerConfig, TlsError> {
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::File {
         path: files.key.clone(),
@@ -54,7 +59,7 @@ pub fn server_config(files: &TlsFiles, authorities: &[String]) -> Result<ServerC
             .allow_unauthenticated()
             .build()
             .expect("the roots are not empty: our own authority is among them");
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(clock.clone()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
         .with_client_cert_verifier(verifier)

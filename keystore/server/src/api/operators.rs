@@ -12,7 +12,6 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -129,7 +128,7 @@ fn add_now(server: &Server, caller: &Caller, wanted: &AddPerson) -> Result<Added
         role: wanted.role,
         fingerprint: issued.fingerprint,
         public_key: request.public_key,
-        added: Timestamp::now(),
+        added: server.clock.now(),
     };
     let event = Event::PersonAdded {
         name: person.name.clone(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use jiff::Timestamp;
 
 use super::access::Caller;
 use super::error::ApiError;
@@ -27,6 +26,6 @@ pub async fn data_key(
     Extension(caller): Extension<Caller>,
     JsonBody(Nothing {}): JsonBody<Nothing>,
 ) -> Result<Json<DataKeyStatus>, ApiError> {
-    let rotate = move |server: &Server| server.rotate_data_key(&caller.actor(), Timestamp::now());
+    let rotate = move |server: &Server| server.rotate_data_key(&caller.actor(), server.clock.now());
     Ok(Json(server.blocking(rotate).await?))
 }

@@ -62,7 +62,7 @@ pub async fn save(
     let saved = server
         .blocking(move |server| {
             let saved =
-                snapshots::save(server, &server.config.snapshot_folder(), Timestamp::now())?;
+                snapshots::save(server, &server.config.snapshot_folder(), server.clock.now())?;
             let event = Event::SnapshotSaved {
                 epoch: saved.header.epoch,
                 bytes: saved.bytes,

@@ -9,6 +9,7 @@ mod access;
 mod alerts;
 mod audit;
 mod ceremonies;
+mod clock;
 mod description;
 mod hostile;
 mod process;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use holdfast_keystore::api::error::{ErrorBody, ErrorCode};
 use holdfast_keystore::api::init::{Holder, InitRequest, InitResponse};
@@ -11,11 +12,12 @@ use holdfast_keystore::api::status::{CeremonyStatus, Status};
 use holdfast_keystore::api::unseal::{Nothing, Outcome, SubmitShare, Submitted};
 use holdfast_keystore::background;
 use holdfast_keystore::client::{Client, ClientError, Credential};
+use holdfast_keystore::clock::Clock;
 use holdfast_keystore::config::Config;
 use holdfast_keystore::hygiene::Memory;
 use holdfast_keystore::names::Role;
 use holdfast_keystore::serve::Running;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -31,6 +33,8 @@ pub struct TestServer {
     data: PathBuf,
     change: Box<dyn Fn(&mut Config) + Send + Sync>,
     running: Option<Running>,
+    /// How far the server's clock is ahead.
+    ahead_seconds: Arc<AtomicI64>,
 }
 
 /// Somebody with a credential.
@@ -63,6 +67,7 @@ impl TestServer {
             folder,
             change: Box::new(change),
             running: None,
+            ahead_seconds: Arc::default(),
         };
         server.run().await;
         server
@@ -99,8 +104,17 @@ impl TestServer {
     }
 
     pub async fn run(&mut self) {
-        let started = Running::start(self.config(), Memory::NotLocked).await;
+        let ahead = Arc::clone(&self.ahead_seconds);
+        let clock = Clock::from_fn(move || {
+            Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst))
+        });
+        let started = Running::start_at(self.config(), Memory::NotLocked, clock).await;
         self.running = Some(started.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// Moves the server's clock on.
+    pub fn pass(&self, seconds: i64) {
+        self.ahead_seconds.fetch_add(seconds, Ordering::SeqCst);
     }
 
     pub async fn stop(&mut self) {
