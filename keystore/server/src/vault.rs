@@ -36,6 +36,10 @@ pub struct Vault {
 }
 
 /// One of three; `Moving` only inside of one call, while the lock is held.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it, and it seldom moves"
+)]
 pub(crate) enum State {
     Uninitialised,
     Sealed(Keystore<Sealed>),

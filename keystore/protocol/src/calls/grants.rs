@@ -13,6 +13,7 @@ pub enum GrantAct {
     /// Storing an object of exactly so many bytes, whose SHA-256 is the one in its name.
     Put {
         /// Its length.
+        #[serde(deserialize_with = "crate::whole::number")]
         bytes: u64,
     },
     /// Loading an object or a range of it.

@@ -63,6 +63,7 @@ pub struct AddUser {
     /// Which slots the user will have.
     pub policy: EscrowPolicy,
     /// The most that may be stored; nothing = no limit.
+    #[serde(default, deserialize_with = "crate::whole::optional")]
     pub quota_bytes: Option<u64>,
 }
 
