@@ -23,6 +23,8 @@ fn a_backup_of_a_mounted_drive() {
     let (home, _) = Home::with_archive("laptop");
     let source = home.path("source");
     trees::sources(&source, 3, 10);
+    // What was changed within the last step of the kernel's clock is read again the next time, to be sure.
+    std::thread::sleep(Duration::from_millis(100));
     let drive = home.mount();
     fs::write(drive.current("by hand"), "stays").expect("written");
     let told = home.json(&["backup", text(&source), "--to", "in"]);
