@@ -136,10 +136,11 @@ fn owned(name: &OsStr) -> Vec<u8> {
 
 impl fuser::Filesystem for Shell {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Each is asked for by itself: a kernel that lacks one still gets the others.
+        // Each is asked for by itself: a kernel that lacks one still gets the others. Not
+        // FUSE_ATOMIC_O_TRUNC: with it the kernel empties a program that is being executed before it
+        // finds that it has to answer ETXTBSY.
         for flag in [
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
@@ -333,25 +334,11 @@ impl fuser::Filesystem for Shell {
         self.serve_entry(reply, move |drive| drive.link(ino.0, parent.0, &name));
     }
 
-    fn open(&self, request: &Request, ino: INodeNo, flags: KernelOpenFlags, reply: ReplyOpen) {
+    fn open(&self, _request: &Request, ino: INodeNo, flags: KernelOpenFlags, reply: ReplyOpen) {
         let flags = OpenFlags::from_bits(flags.0);
-        // As with setattr: the kernel's KILL_SUIDGID of an O_TRUNC does not come through.
-        let kill_suid = flags.truncate && request.uid() != 0;
         self.serve(
             reply,
-            move |drive| {
-                let opened = drive.open(ino.0, flags)?;
-                if kill_suid {
-                    drive.setattr(
-                        ino.0,
-                        SetAttr {
-                            kill_suid,
-                            ..SetAttr::default()
-                        },
-                    )?;
-                }
-                Ok(opened)
-            },
+            move |drive| drive.open(ino.0, flags),
             |reply, opened| reply.opened(FileHandle(opened.handle), opened_flags(&opened)),
         );
     }

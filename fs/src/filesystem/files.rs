@@ -72,14 +72,9 @@ impl Filesystem {
     /// Opens a file.
     pub fn open(&self, ino: u64, flags: OpenFlags) -> FsResult<Opened> {
         match place(ino) {
-            Place::Snapshots if flags.write || flags.truncate => return Err(FsError::ReadOnly),
+            Place::Snapshots if flags.write => return Err(FsError::ReadOnly),
             Place::Snapshots => drop(self.snapshots.content(ino)?),
-            Place::Current(file) => {
-                if flags.truncate && flags.write {
-                    self.truncate(file, 0)?;
-                }
-                self.hold(file)?;
-            }
+            Place::Current(file) => self.hold(file)?,
         }
         let handle = self.new_handle(Handle::new(flags.sync));
         Ok(Opened {

@@ -64,7 +64,6 @@ impl Drive {
         let folder = self.path(folder).unwrap().ino;
         let flags = OpenFlags {
             write: true,
-            truncate: true,
             ..OpenFlags::default()
         };
         let (attr, opened) = self

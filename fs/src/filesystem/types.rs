@@ -92,13 +92,12 @@ pub struct RenameFlags {
     pub exchange: bool,
 }
 
-/// Flags of open(2) that the filesystem looks at.
+/// Flags of open(2) that the filesystem looks at. O_TRUNC is not among them: the kernel sends it as a
+/// change of the size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenFlags {
     /// O_WRONLY or O_RDWR.
     pub write: bool,
-    /// O_TRUNC (sent with open where the kernel was told that we do it atomically).
-    pub truncate: bool,
     /// O_APPEND.
     pub append: bool,
     /// O_SYNC or O_DSYNC: each write is synced.
@@ -113,7 +112,6 @@ impl OpenFlags {
         let access = flags & libc::O_ACCMODE;
         OpenFlags {
             write: access == libc::O_WRONLY || access == libc::O_RDWR,
-            truncate: flags & libc::O_TRUNC != 0,
             append: flags & libc::O_APPEND != 0,
             sync: flags & libc::O_DSYNC != 0,
             exclusive: flags & libc::O_EXCL != 0,

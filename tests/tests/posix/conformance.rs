@@ -113,9 +113,44 @@ fn pjdfstest(home: &Home, folder: &Path) -> BTreeMap<String, Verdict> {
         name.contains("::").then(|| (name.to_owned(), verdict))
     };
     let verdicts: BTreeMap<_, _> = said.lines().filter_map(verdict).collect();
+    if verdicts.values().any(|verdict| *verdict == Verdict::Failed) {
+        // The suite's own report says which line of a case failed, and the test's output shows it.
+        println!("{said}");
+    }
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!verdicts.is_empty(), "no case was run:\n{said}\n{errors}");
     verdicts
+}
+
+/// A program that runs is not written to, and not emptied either, whichever way it is opened.
+#[test]
+fn a_running_program_is_left_alone() {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let (home, _) = Home::with_archive("laptop");
+    let drive = home.mount();
+    let sleep = fs::read("/usr/bin/sleep").expect("a program");
+    for round in 0..50 {
+        let path = drive.current(format!("program-{round}"));
+        fs::write(&path, &sleep).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let mut running = Command::new(&path).arg("60").spawn().expect("it runs");
+        let mut reading = fs::OpenOptions::new();
+        reading.read(true).custom_flags(libc::O_TRUNC);
+        let opened = [
+            fs::OpenOptions::new().write(true).open(&path),
+            reading.open(&path),
+            fs::OpenOptions::new().write(true).truncate(true).open(&path),
+        ];
+        let ended = running.try_wait().expect("our child");
+        running.kill().and_then(|()| running.wait()).expect("ended");
+        assert_eq!(ended, None, "round {round}: it has died");
+        for opened in opened {
+            let error = opened.expect_err("it runs").raw_os_error();
+            assert_eq!(error, Some(libc::ETXTBSY), "round {round}");
+        }
+        assert!(fs::read(&path).expect("read") == sleep, "round {round}");
+    }
+    drive.unmount();
 }
 
 /// A file has as many names as ext4 gives it, then EMLINK; the count is true, also after a crash.
