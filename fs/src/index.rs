@@ -48,6 +48,14 @@ pub struct Location {
     pub kind: ChunkKind,
 }
 
+impl Location {
+    /// The bytes of the pack that are its ciphertext.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        let start = u64::from(self.offset);
+        start..start + u64::from(self.stored)
+    }
+}
+
 /// A chunk and one place where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IndexEntry {

@@ -427,7 +427,7 @@ impl ReadPath {
 
     /// A chunk's ciphertext from one place, unopened.
     fn fetch_stored(&self, place: &Location) -> Result<Bytes, ReadError> {
-        let range = u64::from(place.offset)..u64::from(place.offset) + u64::from(place.stored);
+        let range = place.range();
         let size = self.places.size_of(&place.pack).unwrap_or(0);
         if place.stored > SMALL_CHUNK_BYTES || size < range.end {
             return self.range(place.pack, range);
@@ -606,8 +606,7 @@ impl ReadPath {
     /// From blocks that were cached before the pack was damaged.
     fn open_cached_blocks(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Option<Bytes> {
         let session = self.session_keys.find(&place.key)?;
-        let start = u64::from(place.offset);
-        let end = start + u64::from(place.stored);
+        let std::ops::Range { start, end } = place.range();
         let mut stored = BytesMut::new();
         for number in start / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES {
             let block = self.block_here(place.pack, number)?;
@@ -683,16 +682,14 @@ impl ReadPath {
         let (Some((_, first)), Some((_, last))) = (span.first(), span.last()) else {
             return;
         };
-        let start = u64::from(first.offset);
-        let end = u64::from(last.offset) + u64::from(last.stored);
-        let mib = ((end - start) >> 20).clamp(LEAST_SPAN_MIB, SPANS_MIB as u64) as u32;
+        let bytes = last.range().end - first.range().start;
+        let mib = (bytes >> 20).clamp(LEAST_SPAN_MIB, SPANS_MIB as u64) as u32;
         let Ok(permit) = Arc::clone(&self.spans).acquire_many_owned(mib).await else {
             return;
         };
         // Flights are claimed now, not when the span was planned: who wants a chunk before that
         // fetches it alone rather than waiting in a queue of ranges.
-        let runtime = self.runtime.clone();
-        let task = runtime.clone().spawn_blocking(move || {
+        let task = self.runtime.clone().spawn_blocking(move || {
             let claim = |(id, place): &(ChunkId, Location)| {
                 let key = (place.kind, *id);
                 let wanted = !self.is_here(place.kind, id);
@@ -705,15 +702,29 @@ impl ReadPath {
             if claimed.is_empty() {
                 return;
             }
-            let name = ObjectName::Pack(pack);
-            let get = self.store.get_range(&name, start..end);
+            // What others have brought since then need not come again.
+            let start = claimed[0].2.range().start;
+            let end = claimed[claimed.len() - 1].2.range().end;
             // Dropping the pilots lets everybody who waits fetch for themselves.
-            let Ok(bytes) = runtime.block_on(get) else {
-                return;
+            let bytes = match end - start {
+                // The blocks stay: the next small files are in them too.
+                ..BLOCK_BYTES => None,
+                _ => match self.range(pack, start..end) {
+                    Ok(bytes) => Some(bytes),
+                    Err(_) => return,
+                },
             };
             for (pilot, id, place) in claimed {
-                let from = u64::from(place.offset) - start;
-                let stored = bytes.slice(from as usize..(from + u64::from(place.stored)) as usize);
+                let stored = match &bytes {
+                    Some(bytes) => {
+                        let range = place.range();
+                        bytes.slice((range.start - start) as usize..(range.end - start) as usize)
+                    }
+                    None => match self.fetch_stored(&place) {
+                        Ok(stored) => stored,
+                        Err(_) => return,
+                    },
+                };
                 let Ok(session) = self.session_key(&place.key) else {
                     continue;
                 };
@@ -734,12 +745,10 @@ impl ReadPath {
 fn merge(chunks: Vec<(ChunkId, Location)>) -> Vec<Vec<(ChunkId, Location)>> {
     let mut spans: Vec<Vec<(ChunkId, Location)>> = Vec::new();
     for chunk in chunks {
-        let start = u64::from(chunk.1.offset);
-        let end = start + u64::from(chunk.1.stored);
+        let std::ops::Range { start, end } = chunk.1.range();
         if let Some(span) = spans.last_mut() {
-            let first = u64::from(span[0].1.offset);
-            let before = &span[span.len() - 1].1;
-            let before_end = u64::from(before.offset) + u64::from(before.stored);
+            let first = span[0].1.range().start;
+            let before_end = span[span.len() - 1].1.range().end;
             if start.saturating_sub(before_end) <= GAP_BYTES && end - first <= SPAN_BYTES {
                 span.push(chunk);
                 continue;
