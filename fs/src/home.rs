@@ -16,9 +16,10 @@
 //! place, synced, renamed, and the folder is synced: after a crash there is the old one or the new.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 
@@ -29,6 +30,9 @@ mod tests;
 
 pub use key_file::DeviceKeys;
 pub use settings::{Settings, SettingsError, SnapshotSettings};
+
+/// A process that was killed can wait for its disk so long.
+const LAST_THREADS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// The folders of one archive on this computer.
 #[derive(Clone, Debug)]
@@ -230,13 +234,20 @@ impl Home {
         self.make_folders()?;
         let path = self.state.join("lock");
         let mut file = open_lock_file(&path)?;
-        if !try_flock(&file, &path)? {
+        let until = Instant::now() + LAST_THREADS_END_WITHIN;
+        while !try_flock(&file, &path)? {
             let mut holder = String::new();
-            // Only for the message: a reader may see it while it is being written.
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "an unknown process".to_owned(),
-                pid => format!("process {pid}"),
+            // A reader may see it while it is being written; then it is nobody's.
+            let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+            let holder = holder.trim().parse::<u32>().ok();
+            // After a kill the lock stays until the last thread has come back from the disk.
+            if holder.is_some_and(is_ending) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+            let holder = match holder {
+                None => "an unknown process".to_owned(),
+                Some(pid) => format!("process {pid}"),
             };
             return Err(HomeError::Locked { holder });
         }
@@ -358,6 +369,16 @@ fn open_lock_file(path: &Path) -> Result<File, HomeError> {
             path: path.to_owned(),
             source,
         })
+}
+
+/// Whether the process is gone, or was killed and only its last threads are not.
+fn is_ending(pid: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(stat) => stat
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X'])),
+    }
 }
 
 fn try_flock(file: &File, path: &Path) -> Result<bool, HomeError> {
