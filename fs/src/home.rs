@@ -238,7 +238,9 @@ impl Home {
         while !try_flock(&file, &path)? {
             let mut holder = String::new();
             // A reader may see it while it is being written; then it is nobody's.
-            let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+            let _ = file
+                .rewind()
+                .and_then(|()| file.read_to_string(&mut holder));
             let holder = holder.trim().parse::<u32>().ok();
             // After a kill the lock stays until the last thread has come back from the disk.
             if holder.is_some_and(is_ending) && Instant::now() < until {

@@ -139,7 +139,10 @@ fn a_running_program_is_left_alone() {
         let opened = [
             fs::OpenOptions::new().write(true).open(&path),
             reading.open(&path),
-            fs::OpenOptions::new().write(true).truncate(true).open(&path),
+            fs::OpenOptions::new()
+                .write(true)
+                .truncate(true)
+                .open(&path),
         ];
         let ended = running.try_wait().expect("our child");
         running.kill().and_then(|()| running.wait()).expect("ended");
