@@ -204,7 +204,8 @@ fn write_archive(at: &Path) -> zeroize::Zeroizing<String> {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    // Where the test was started: it need not be where it was built.
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo test sets it")).join("..")
 }
 
 /// A Python that has the reader's packages.

@@ -37,7 +37,7 @@ pub struct Piece {
 
 /// The fixture's folder.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/format-1")
+    crate::tests_folder().join("fixtures/format-1")
 }
 
 /// The recovery code of the archive.

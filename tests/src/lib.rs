@@ -52,12 +52,19 @@ pub fn program(name: &str, install: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not on PATH; install it with: {install}"))
 }
 
+/// The folder `tests/` of the checkout that the tests were started from: it need not be the one that they were built in.
+pub fn tests_folder() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .expect("cargo test sets it")
+        .into()
+}
+
 /// The Python that has what the independent reader needs.
 pub fn python() -> PathBuf {
-    let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    let venv = tests_folder().join("../.venv/bin/python");
     match std::env::var_os("HOLDFAST_PYTHON") {
         Some(path) => path.into(),
-        None if std::path::Path::new(venv).exists() => venv.into(),
+        None if venv.exists() => venv,
         None => program(
             "python3",
             "apt-get install python3-venv; then: make setup-test",

@@ -63,7 +63,7 @@ fn restore_with_reader(home: &Home, code: &str) -> std::path::PathBuf {
     let (file, target) = (home.path("code"), home.path("by-reader"));
     fs::write(&file, code).expect("written");
     let output = Command::new(holdfast_tests::python())
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("reader/holdfast_reader.py"))
+        .arg(holdfast_tests::tests_folder().join("reader/holdfast_reader.py"))
         .arg(home.path("store"))
         .args(["--recovery-code-file", text(&file)])
         .args(["restore", "second", text(&target)])

@@ -127,7 +127,7 @@ fn a_frozen_archive_is_recovered_and_restored() {
 #[test]
 fn the_independent_reader_restores_a_frozen_archive() {
     let scratch = tempfile::tempdir().expect("a temporary folder");
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let workspace = holdfast_tests::tests_folder();
     for (snapshot, base) in SNAPSHOTS {
         let target = scratch.path().join(snapshot);
         let output = Command::new(holdfast_tests::python())

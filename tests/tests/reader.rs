@@ -1,6 +1,6 @@
 //! The archive is read by somebody else's program: a reader in Python, written from `docs/format/` only.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use holdfast_tests::compare::{Facts, Strictness, assert_same, facts};
@@ -8,7 +8,7 @@ use holdfast_tests::home::text;
 use holdfast_tests::{Home, commands, trees};
 
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("reader/holdfast_reader.py")
+    holdfast_tests::tests_folder().join("reader/holdfast_reader.py")
 }
 
 fn read(home: &Home, code: &str, arguments: &[&str]) -> String {

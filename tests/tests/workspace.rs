@@ -1,12 +1,12 @@
 //! The borders between the crates, and what may not come in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 fn top() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = holdfast_tests::tests_folder();
     tests
         .parent()
         .expect("tests/ lies in the workspace")

@@ -8,7 +8,7 @@ use holdfast_tests::home::text;
 use holdfast_tests::{Home, holdfast, program};
 
 fn installed() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fs/systemd")
+    holdfast_tests::tests_folder().join("../fs/systemd")
 }
 
 /// A unit with the binary of this build in place of the installed one.

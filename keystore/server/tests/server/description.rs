@@ -1,13 +1,20 @@
 //! schemathesis, which knows of the server nothing but its description, finds no answer that is not described.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::TestServer;
 
+/// Where the test was started: it need not be where it was built.
+fn crate_folder() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .expect("cargo test sets it")
+        .into()
+}
+
 /// As `make setup-test` installs it, or where `HOLDFAST_PYTHON` is.
 fn schemathesis() -> PathBuf {
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.venv/bin/python");
+    let venv = crate_folder().join("../../.venv/bin/python");
     let python = std::env::var_os("HOLDFAST_PYTHON").map_or(venv, PathBuf::from);
     let program = python.with_file_name("schemathesis");
     assert!(
@@ -26,7 +33,7 @@ async fn run(server: &TestServer, arguments: &'static [&'static str]) {
         Command::new(schemathesis())
             .current_dir(folder.path())
             .arg("--config-file")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis.toml"))
+            .arg(crate_folder().join("tests/schemathesis.toml"))
             .args([
                 "run",
                 &url,
