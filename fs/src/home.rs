@@ -255,6 +255,8 @@ impl Home {
         }
         let write = |mut file: &File| {
             file.set_len(0)?;
+            // It may have been read to its end while we waited.
+            file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
         write(&file).map_err(|source| HomeError::Io {

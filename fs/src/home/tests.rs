@@ -73,6 +73,28 @@ fn the_second_writer_is_told_who_the_first_is() {
     assert!(home.lock().is_ok());
 }
 
+/// After a kill the lock is held until the last thread of the process is gone; whoever comes then waits, and its own number stands in the file.
+#[test]
+fn the_lock_of_a_killed_process_is_waited_for() {
+    let (_folder, home) = home();
+    home.make_folders().unwrap();
+    let path = home.state.join("lock");
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let held = open_lock_file(&path).unwrap();
+    assert!(try_flock(&held, &path).unwrap());
+    writeln!(&held, "{}", gone.id()).unwrap();
+    let last_thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(held);
+    });
+    let lock = home.lock().unwrap();
+    last_thread.join().unwrap();
+    let holder = format!("{}\n", std::process::id());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), holder);
+    drop(lock);
+}
+
 #[test]
 fn two_processes_never_share_a_cache() {
     let (_folder, home) = home();
