@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("holdfast-backend", &["holdfast-crypto"]),
     ("holdfast-crypto", &[]),
     ("holdfast-protocol", &["holdfast-crypto"]),
+    ("holdfast-keystore-client", &["holdfast-protocol"]),
     (
         "holdfast-keystore",
         &["holdfast-protocol", "holdfast-backend"],
