@@ -18,6 +18,7 @@ pub mod conformance;
 pub mod dir;
 mod error;
 pub mod fault;
+pub mod granted;
 pub mod memory;
 pub mod open;
 pub mod record;
@@ -36,6 +37,7 @@ pub use self::breaker::{Breaker, BreakerState};
 pub use self::dir::DirStore;
 pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::fault::{Fault, FaultRates};
+pub use self::granted::{GrantSource, GrantedStore, open_granted};
 pub use self::memory::MemoryStore;
 pub use self::open::{
     LocationError, OpenOptions, Opened, StoreConfig, create, find_path_style, open, open_with,
