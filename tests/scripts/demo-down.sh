@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ends the demo's drive and removes the demo.
+# Ends the demo's drive and servers, and removes the demo.
 set -euo pipefail
 
 holdfast=$1
@@ -12,5 +12,15 @@ export HOLDFAST_HOME=$demo/home
 if grep -q " $demo/drive .* - fuse" /proc/self/mountinfo; then
     "$holdfast" unmount "$demo/drive" --timeout 60
 fi
+for name in keystore bucket; do
+    file=$demo/$name.pid
+    [ -e "$file" ] || continue
+    pid=$(cat "$file")
+    # A number can be another process's by now: ours has the demo's folder among its arguments.
+    if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$demo"; then
+        kill "$pid"
+        for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+    fi
+done
 rm -rf --one-file-system "$demo"
 echo "the demo is removed"

@@ -24,6 +24,7 @@ pub(crate) enum Committed {
     Session,
     Log,
     Root,
+    Piece,
 }
 
 impl Committed {
@@ -33,6 +34,7 @@ impl Committed {
             Committed::Session => "commitment/session-key",
             Committed::Log => "commitment/log-key",
             Committed::Root => "commitment/root-key",
+            Committed::Piece => "commitment/recovery-piece",
         }
     }
 

@@ -29,6 +29,7 @@ mod xaes;
 mod ciphertext;
 mod commitment;
 mod hpke_wrap;
+mod wrapped;
 
 mod printed;
 mod recovery_code;
@@ -45,6 +46,13 @@ mod unseal_key;
 
 mod barrier;
 
+mod local_key;
+mod password;
+mod policy_key;
+mod quorum;
+mod second_factor;
+mod slots_key;
+
 pub use archive::{
     ArchiveKeyPair, ArchivePublicKey, ArchiveSecret, ChunkIdKey, ChunkerKey, CommitKey,
     FingerprintKey, IndexKey, NameKey, WRAPPED_SESSION_KEY_BYTES,
@@ -54,13 +62,25 @@ pub use ciphertext::{CIPHERTEXT_OVERHEAD_BYTES, Ciphertext};
 pub use error::CryptoError;
 pub use hpke_wrap::PUBLIC_KEY_BYTES;
 pub use ids::{ChunkId, ChunkKind, DeviceId, Digest, DigestBuilder, IdError};
+pub use local_key::{DeviceHalf, LocalKey, LocalSecret};
 pub use log_key::{LogKey, WRAPPED_LOG_KEY_BYTES};
+pub use password::{
+    PASSWORD_SLOT_BYTES, PasswordCost, PasswordLogin, PasswordProof, PasswordRecord,
+    PasswordRegistration, PasswordSetup, PasswordSlotKey,
+};
+pub use policy_key::{PolicyRootKey, PolicyRootPublicKey};
+pub use quorum::{
+    AdminKeyPair, AdminPublicKey, MOST_ADMINS, QUORUM_KEY_BYTES, QuorumSlot, RecoveryHalf,
+    RecoveryPiece, WRAPPED_PIECE_BYTES,
+};
 pub use recovery_code::{
     RecoveryCode, RecoveryCodeError, RecoveryKeyPair, RecoveryPublicKey, SLOT_BYTES,
 };
+pub use second_factor::SecondFactor;
 pub use session_key::SessionKey;
 pub use share::{MOST_SHARES, SHARE_CHARACTERS, Share, ShareCommitment, ShareError, ShareLabel};
 pub use signature::{DeviceSigningKey, DeviceVerifyingKey};
+pub use slots_key::ENCRYPTED_CODE_BYTES;
 pub use unseal_key::{RootKey, UnsealKey, WRAPPED_ROOT_KEY_BYTES};
 pub use user_key::{KeyringKey, UserKey};
 

@@ -51,6 +51,17 @@ impl RecoveryCode {
         Ok(RecoveryCode(FORM.read(typed)?))
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+
+    /// `None` unless there are as many as in every code.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut code = Box::new(Zeroizing::new([0; CODE_BYTES]));
+        (bytes.len() == CODE_BYTES).then(|| code.copy_from_slice(bytes))?;
+        Some(RecoveryCode(code))
+    }
+
     /// The key pair that this code is the private half of. There is one, and it never changes.
     pub fn key_pair(&self) -> RecoveryKeyPair {
         RecoveryKeyPair(KeyPair::from_seed(&derive(

@@ -51,6 +51,19 @@ assert_implements_none!(
     UnsealKey,
     RootKey,
     Keyring,
+    PasswordSetup,
+    PasswordLogin,
+    PasswordRegistration,
+    PasswordProof,
+    PasswordSlotKey,
+    AdminKeyPair,
+    RecoveryHalf,
+    RecoveryPiece,
+    PolicyRootKey,
+    LocalSecret,
+    DeviceHalf,
+    LocalKey,
+    SecondFactor,
 );
 
 /// A message about a wrong code reaches terminals and logs: it names one character at most.

@@ -8,18 +8,18 @@ use std::collections::BTreeSet;
 use blahaj::Sharks;
 use zeroize::Zeroizing;
 
-use crate::ciphertext::CIPHERTEXT_OVERHEAD_BYTES;
-use crate::commitment::{COMMITMENT_BYTES, Committed};
+use crate::commitment::Committed;
 use crate::derive::derive;
 use crate::error::CryptoError;
 use crate::secret::SecretBytes;
 use crate::share::{MOST_SHARES, Share, ShareLabel};
+use crate::wrapped::{WRAPPED_KEY_BYTES, unwrap_key, wrap_key};
 use crate::xaes::Xaes;
 
 const WHAT: &str = "the wrapped root key";
 
 /// Length of a wrapped root key: nonce, key, tag, commitment.
-pub const WRAPPED_ROOT_KEY_BYTES: usize = CIPHERTEXT_OVERHEAD_BYTES + 32 + COMMITMENT_BYTES;
+pub const WRAPPED_ROOT_KEY_BYTES: usize = WRAPPED_KEY_BYTES;
 
 /// 256 random bits, split among the holders.
 pub struct UnsealKey(SecretBytes);
@@ -92,29 +92,13 @@ impl UnsealKey {
 
     /// Wraps the root key; `place` says for which keystore and epoch.
     pub fn wrap_root(&self, place: &[u8], root: &RootKey) -> Vec<u8> {
-        let mut wrapped = Vec::new();
-        self.cipher().encrypt_into(
-            &associated("root-key", place),
-            root.0.expose(),
-            &mut wrapped,
-        );
-        wrapped.extend_from_slice(&Committed::Root.commitment(&root.0));
-        wrapped
+        wrap_key(&self.cipher(), "root-key", place, &root.0, Committed::Root)
     }
 
     /// Opens what [`UnsealKey::wrap_root`] made for the same place.
     pub fn unwrap_root(&self, place: &[u8], wrapped: &[u8]) -> Result<RootKey, CryptoError> {
-        let malformed = CryptoError::Malformed { what: WHAT };
-        let (stored, commitment) = wrapped
-            .split_last_chunk::<COMMITMENT_BYTES>()
-            .ok_or(malformed.clone())?;
-        let opened = self
-            .cipher()
-            .decrypt(WHAT, &associated("root-key", place), stored)
-            .map(Zeroizing::new)?;
-        let secret = SecretBytes::from_slice(&opened).ok_or(malformed)?;
-        Committed::Root.check(WHAT, &secret, commitment)?;
-        Ok(RootKey(secret))
+        let cipher = self.cipher();
+        unwrap_key(&cipher, WHAT, "root-key", place, wrapped, Committed::Root).map(RootKey)
     }
 
     fn cipher(&self) -> Xaes {
