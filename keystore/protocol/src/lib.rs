@@ -16,6 +16,7 @@ pub mod names;
 pub mod whole;
 
 pub mod calls;
+pub mod escrow;
 
 mod path;
 mod store;
