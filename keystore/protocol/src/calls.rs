@@ -30,6 +30,9 @@ pub use secret::{SecretHex, SecretText};
 pub use slots::{EscrowPolicy, PutSlots, Slots};
 pub use users::{AddUser, AddedUser, SetUserState, User, UserList, UserState};
 
+/// Label of the TLS exporter whose 32 bytes a login is bound to (RFC 5705, no context).
+pub const LOGIN_EXPORTER: &[u8] = b"EXPORTER-holdfast-login";
+
 /// What every refused call answers. `code` is for programs; the server's documentation lists them.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Refused {

@@ -14,9 +14,9 @@ pub use token::{EnrolmentToken, TokenError};
 
 /// What the two ends do with passwords, halves and second factors.
 pub use holdfast_crypto::{
-    AdminKeyPair, AdminPublicKey, DeviceHalf, Digest, PasswordCost, PasswordLogin, PasswordProof,
-    PasswordRecord, PasswordRegistration, PasswordSetup, PasswordSlotKey, PolicyRootKey,
-    PolicyRootPublicKey, RecoveryCode, RecoveryHalf, SecondFactor, UserKey,
+    AdminKeyPair, AdminPublicKey, CryptoError, DeviceHalf, Digest, PasswordCost, PasswordLogin,
+    PasswordProof, PasswordRecord, PasswordRegistration, PasswordSetup, PasswordSlotKey,
+    PolicyRootKey, PolicyRootPublicKey, RecoveryCode, RecoveryHalf, SecondFactor, UserKey,
 };
 
 #[cfg(test)]

@@ -39,6 +39,15 @@ pub mod operators;
 pub mod audit;
 pub mod snapshot;
 
+pub mod parameters;
+
+pub mod device;
+pub mod enrol;
+pub mod login;
+pub mod policy;
+pub mod slots;
+pub mod users;
+
 use crate::metrics::{CallLabel, RequestLabels};
 use crate::server::Server;
 use access::Answered;
@@ -68,6 +77,30 @@ pub fn open_api_router() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(snapshot::restore))
         .routes(routes!(audit::tail))
         .routes(routes!(audit::verify))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::set_state))
+        .routes(routes!(users::devices))
+        .routes(routes!(users::deauthorise))
+        .routes(routes!(policy::get, policy::put))
+        .routes(routes!(enrol::begin))
+        .routes(routes!(enrol::password))
+        .routes(routes!(enrol::certificate))
+        .routes(routes!(enrol::account))
+        .routes(routes!(enrol::authorise))
+        .routes(routes!(enrol::stored))
+        .routes(routes!(login::start))
+        .routes(routes!(login::finish))
+        .routes(routes!(slots::get, slots::put))
+        .routes(routes!(login::password_start))
+        .routes(routes!(login::password_finish))
+        .routes(routes!(device::half))
+        .routes(routes!(login::ready))
+        .routes(routes!(device::certificate))
+        .routes(routes!(device::watch))
+        .routes(routes!(device::confirm))
+        .routes(routes!(device::list))
+        .routes(routes!(device::deauthorise))
+        .routes(routes!(device::store))
 }
 
 /// What the listener runs.

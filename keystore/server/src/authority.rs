@@ -27,6 +27,9 @@ use crate::persons::replace_file;
 
 const AUTHORITY_YEARS: i64 = 30;
 const PERSON_YEARS: i64 = 10;
+/// Renewed by the device when a third of it is over.
+const DEVICE_DAYS: i64 = 14;
+const DAY_SECONDS: i64 = 86_400;
 const SERVER_YEARS: i64 = 2;
 /// A server certificate that ends sooner is made anew at the start.
 const RENEW_DAYS: i64 = 60;
@@ -79,6 +82,16 @@ pub struct Issued {
     pub certificate_pem: String,
     /// Its fingerprint.
     pub fingerprint: Fingerprint,
+}
+
+/// A device's certificate as it is handed out.
+pub struct IssuedDevice {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its end.
+    pub expires: Timestamp,
 }
 
 /// A checked request.
@@ -177,7 +190,38 @@ impl Authority {
 
     /// Issues a client certificate. Of the request only the public key is taken.
     pub fn issue(&self, name: &PersonName, request: &Request) -> Issued {
-        self.sign(name, &request.parameters.public_key)
+        self.sign(
+            client_parameters(name.as_str()),
+            &request.parameters.public_key,
+        )
+    }
+
+    /// Issues a device's certificate, good for 14 days from `now`. Of the request only the public key is taken.
+    pub fn issue_device(
+        &self,
+        device: &HexBytes<8>,
+        request: &Request,
+        now: Timestamp,
+    ) -> IssuedDevice {
+        let mut parameters = client_parameters(&device.to_string());
+        // Whole seconds: a certificate holds no smaller ones.
+        let now = now.as_second();
+        let expires = now + DEVICE_DAYS * DAY_SECONDS;
+        parameters.not_before = moment(now - DAY_SECONDS);
+        parameters.not_after = moment(expires);
+        let issued = self.sign(parameters, &request.parameters.public_key);
+        IssuedDevice {
+            certificate_pem: issued.certificate_pem,
+            fingerprint: issued.fingerprint,
+            expires: Timestamp::from_second(expires).unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    /// SHA-256 of its certificate, which clients pin.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
+            .expect("it was made here, or read at the start");
+        fingerprint(&der)
     }
 
     /// Makes the first operator's credential: certificate, key and authority in one PEM text, with what the table needs.
@@ -186,7 +230,7 @@ impl Authority {
         name: &PersonName,
     ) -> (Zeroizing<String>, Fingerprint, HexBytes<32>) {
         let key = KeyPair::generate().expect("the random generator does not fail");
-        let issued = self.sign(name, &key);
+        let issued = self.sign(client_parameters(name.as_str()), &key);
         let key_pem = Zeroizing::new(key.serialize_pem());
         let credential = Zeroizing::new(format!(
             "{}{}{}",
@@ -195,11 +239,7 @@ impl Authority {
         (credential, issued.fingerprint, public_key_digest(&key))
     }
 
-    fn sign(&self, name: &PersonName, key: &impl PublicKeyData) -> Issued {
-        let mut parameters = CertificateParams::default();
-        set_name_and_time(&mut parameters, name.as_str(), PERSON_YEARS);
-        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    fn sign(&self, parameters: CertificateParams, key: &impl PublicKeyData) -> Issued {
         let certificate = parameters
             .signed_by(key, &self.issuer)
             .expect("our own parameters and a key that was read before can be signed");
@@ -208,6 +248,19 @@ impl Authority {
             fingerprint: fingerprint(certificate.der()),
         }
     }
+}
+
+fn client_parameters(name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    set_name_and_time(&mut parameters, name, PERSON_YEARS);
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    parameters
+}
+
+/// In seconds since 1970; the library's own type.
+fn moment(seconds: i64) -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
 
 /// SHA-256 of the DER bytes, as `openssl x509 -fingerprint -sha256` prints it.

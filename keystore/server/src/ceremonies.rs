@@ -125,6 +125,7 @@ impl Server {
         }
         let remembered = self.remember_head_in(&mut vault, self.clock.now());
         seal_now(&mut vault);
+        self.sessions.clear();
         drop(vault);
         self.record_now(actor, Event::Sealed { reason })?;
         remembered

@@ -30,6 +30,9 @@ pub struct Config {
     /// How often somebody may try.
     #[serde(default)]
     pub limits: Limits,
+    /// Users.
+    #[serde(default)]
+    pub users: Users,
     /// Copies of the audit log elsewhere.
     #[serde(default)]
     pub audit: Audit,
@@ -77,6 +80,20 @@ pub struct Limits {
     pub failures_per_address: u32,
     /// Connections at once.
     pub connections: usize,
+    /// Tries to enrol or log in as one user, per hour.
+    pub logins_per_user: u32,
+    /// The same from one address.
+    pub logins_per_address: u32,
+}
+
+/// `[users]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Users {
+    /// `https://HOST:PORT` as users write it, for their enrolment tokens; by default the first of `names` and the port of `listen`.
+    pub address: Option<Url>,
+    /// Days in which deactivating a user can be undone.
+    pub undo_days: u16,
 }
 
 /// `[audit]`
@@ -236,6 +253,17 @@ impl Default for Limits {
             shares_per_address: 30,
             failures_per_address: 30,
             connections: 1024,
+            logins_per_user: 10,
+            logins_per_address: 60,
+        }
+    }
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Users {
+            address: None,
+            undo_days: 30,
         }
     }
 }
@@ -281,6 +309,7 @@ impl Config {
             tls: None,
             ceremonies: Ceremonies::default(),
             limits: Limits::default(),
+            users: Users::default(),
             audit: Audit::default(),
             alerts: Alerts::default(),
             snapshots: Snapshots::default(),

@@ -36,6 +36,9 @@ pub mod handing_out;
 pub mod snapshots;
 pub mod vault;
 
+pub mod accounts;
+pub mod sessions;
+
 pub mod authority;
 pub mod persons;
 pub mod records;

@@ -23,6 +23,8 @@ pub struct Limits {
     shares_of_person: Limit<PersonName>,
     shares_of_address: Limit<IpAddr>,
     failures_of_address: Limit<IpAddr>,
+    logins_of_user: Limit<PersonName>,
+    logins_of_address: Limit<IpAddr>,
 }
 
 /// Too often.
@@ -38,6 +40,8 @@ impl Limits {
             shares_of_person: Limit::per_minute(config.shares_per_person),
             shares_of_address: Limit::per_minute(config.shares_per_address),
             failures_of_address: Limit::per_minute(config.failures_per_address),
+            logins_of_user: Limit::per_hour(config.logins_per_user),
+            logins_of_address: Limit::per_hour(config.logins_per_address),
         }
     }
 
@@ -45,6 +49,12 @@ impl Limits {
     pub fn share(&self, person: &PersonName, address: IpAddr) -> Result<(), TooOften> {
         self.shares_of_person.count(person)?;
         self.shares_of_address.count(&address)
+    }
+
+    /// Counts one try to enrol or log in as somebody from an address.
+    pub fn login(&self, user: &PersonName, address: IpAddr) -> Result<(), TooOften> {
+        self.logins_of_address.count(&address)?;
+        self.logins_of_user.count(user)
     }
 
     /// Counts one refused call.
@@ -57,6 +67,11 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     fn per_minute(times: u32) -> Limit<K> {
         let times = NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN);
         Limit(RateLimiter::hashmap(Quota::per_minute(times)))
+    }
+
+    fn per_hour(times: u32) -> Limit<K> {
+        let times = NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN);
+        Limit(RateLimiter::hashmap(Quota::per_hour(times)))
     }
 
     fn count(&self, key: &K) -> Result<(), TooOften> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use holdfast_protocol::calls::LOGIN_EXPORTER;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-use crate::api::access::Peer;
+use crate::api::access::{Exporter, Peer};
 use crate::authority::fingerprint;
 use crate::server::Server;
 
@@ -82,6 +83,7 @@ pub async fn serve(
             let peer = Peer {
                 fingerprint: client_fingerprint(&stream),
                 address: address.ip().to_canonical(),
+                exporter: exporter(&stream),
             };
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
@@ -115,6 +117,13 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<A
     let (stream, address) = listener.accept().await?;
     stream.set_nodelay(true)?;
     Ok((stream, address, place))
+}
+
+/// What a login on this connection is bound to.
+fn exporter(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Exporter {
+    let (_, session) = stream.get_ref();
+    let exported = session.export_keying_material([0; 32], LOGIN_EXPORTER, None);
+    Exporter(exported.expect("the handshake is done, and 32 bytes are few"))
 }
 
 fn client_fingerprint(

@@ -37,6 +37,7 @@ use crate::names::{Fingerprint, Role};
 use crate::persons::{Person, Persons, PersonsError, replace_file};
 use crate::records::{OpenRecordsError, RedbRecords};
 use crate::server::Server;
+use crate::sessions::Sessions;
 use crate::tls::{TlsError, server_config, server_fingerprint};
 use crate::vault::{Vault, VaultError};
 
@@ -127,6 +128,8 @@ impl Running {
         let bad = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(bad)?;
         let address = listener.local_addr().map_err(bad)?;
+        // Set this once: the server was made a few lines above.
+        let _ = server.listening.set(address);
         let fingerprint = server_fingerprint(&server.tls_files)?;
         let (ending, ended) = watch::channel(false);
         let router = api::router(Arc::clone(&server));
@@ -207,6 +210,9 @@ fn open(config: Config, memory: Memory, clock: Clock) -> Result<Server, StartErr
         persons: RwLock::new(persons),
         authority,
         vault: RwLock::new(vault),
+        sessions: Sessions::default(),
+        listening: std::sync::OnceLock::new(),
+        device_changes: watch::Sender::new(0),
         warnings: Mutex::new(Vec::new()),
         tls_files,
         memory,

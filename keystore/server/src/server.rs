@@ -3,15 +3,21 @@
 //! The order of locks: vault, then persons, then the audit log (inside of itself). No lock is held while a sink is waited for,
 //! and none across an `await`.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::alerts::Alerts;
-use crate::api::error::ApiError;
+use holdfast_protocol::calls::{StoreDescription, StoreKind};
+
+use crate::accounts::Account;
+use crate::api::access::Caller;
+use crate::api::error::{ApiError, ErrorCode};
 use crate::audit::{Actor, AuditLog, Event, Line, Trouble};
 use crate::authority::Authority;
 use crate::clock::Clock;
@@ -20,8 +26,9 @@ use crate::data_folder::DataFolder;
 use crate::hygiene::Memory;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::names::LineHash;
+use crate::names::{LineHash, PersonName};
 use crate::persons::Persons;
+use crate::sessions::Sessions;
 use crate::tls::{TlsError, server_config};
 use crate::vault::Vault;
 
@@ -59,6 +66,12 @@ pub struct Server {
     pub authority: Authority,
     /// Sealed or open.
     pub vault: RwLock<Vault>,
+    /// Enrolments and logins under way.
+    pub sessions: Sessions,
+    /// Where it listens, once it does.
+    pub listening: OnceLock<SocketAddr>,
+    /// Counts deauthorised devices, for those who wait to hear of it.
+    pub device_changes: watch::Sender<u64>,
     /// What was found out at the last unseal that somebody should look at.
     pub warnings: Mutex<Vec<Warning>>,
     /// Certificate and key that the server shows.
@@ -88,6 +101,51 @@ impl Server {
     /// What the keystore is at the moment.
     pub fn phase(&self) -> Phase {
         self.vault.read().phase()
+    }
+
+    /// Where users reach it, for their enrolment tokens.
+    pub fn public_address(&self) -> String {
+        if let Some(address) = &self.config.users.address {
+            return address.as_str().trim_end_matches('/').to_owned();
+        }
+        let port = self.listening.get().unwrap_or(&self.config.listen).port();
+        let name = self
+            .config
+            .names
+            .first()
+            .map_or("localhost", String::as_str);
+        format!("https://{name}:{port}")
+    }
+
+    /// Counts a try to enrol or log in as somebody. Past the limit it is refused, and put on record as long as other refusals are.
+    pub fn count_try(&self, caller: &Caller, user: &PersonName) -> Result<(), ApiError> {
+        if self.limits.login(user, caller.address).is_ok() {
+            return Ok(());
+        }
+        if self.limits.failure(caller.address).is_ok() {
+            let event = Event::LoginLimited { user: user.clone() };
+            self.record_now(&caller.actor(), event)?;
+        }
+        Err(ApiError::new(
+            ErrorCode::TooOften,
+            "too many tries to enrol or log in in a short time",
+            "wait an hour and try again",
+        ))
+    }
+
+    /// What the grants are for.
+    pub fn store_description(&self, account: &Account) -> Result<StoreDescription, ApiError> {
+        Ok(StoreDescription {
+            kind: StoreKind::Folder,
+            location: "the keystore's own folder".to_owned(),
+            conditional_put: true,
+            checksum_enforced: true,
+            ranges: true,
+            grace_days: 14,
+            quota_bytes: account.quota_bytes,
+            used_bytes: 0,
+            authorities: None,
+        })
     }
 
     /// What the listener shakes hands with.

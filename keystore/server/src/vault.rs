@@ -12,6 +12,7 @@ use holdfast_protocol as protocol;
 use holdfast_protocol::{Keystore, KeystoreError, RecordPath, RecordStore, Sealed, Unsealed};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::api::error::{ApiError, ErrorCode};
 use crate::api::status::{CeremonyStatus, DataKeyStatus, HeldShare, SealStatus};
@@ -258,7 +259,7 @@ fn person_path(name: &PersonName) -> RecordPath {
         .expect("a name of a person is a segment of a path")
 }
 
-fn get<T: serde::de::DeserializeOwned>(
+pub(crate) fn get<T: serde::de::DeserializeOwned>(
     keystore: &Keystore<Unsealed>,
     path: &RecordPath,
 ) -> Result<Option<T>, ApiError> {
@@ -272,13 +273,14 @@ fn get<T: serde::de::DeserializeOwned>(
 }
 
 /// Writes a record unless it is there as it should be.
-fn put<T: Serialize>(
+pub(crate) fn put<T: Serialize>(
     keystore: &mut Keystore<Unsealed>,
     path: &RecordPath,
     value: &T,
 ) -> Result<(), ApiError> {
     let bytes = serde_json::to_vec(value).expect("names, numbers and ids are always JSON");
-    if keystore.read(path)?.is_some_and(|there| *there == bytes) {
+    let bytes = Zeroizing::new(bytes);
+    if keystore.read(path)?.is_some_and(|there| *there == *bytes) {
         return Ok(());
     }
     let version = keystore.version(path);

@@ -1,5 +1,7 @@
 //! Which lines are worth an alert, and in which words.
 
+use holdfast_protocol::calls::UserState;
+
 use crate::audit::Line;
 use crate::audit::event::{AccessRefusal, Ceremony, Event, SealReason, ShareRefusal};
 
@@ -89,6 +91,22 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         Event::AccessRefused { reason, .. } => {
             format!("a call{from} was refused: {}", access(*reason))
         }
+        Event::UserInvited { user } => format!("{who} has invited the user {user}{from}"),
+        Event::UserStateChanged { user, state } => {
+            format!("{who} has made the user {user} {}{from}", user_state(*state))
+        }
+        Event::EnrolmentStep { step: 8, user, .. } => format!("{user} is enrolled{from}"),
+        Event::LoggedIn { user, .. } => format!("{user} has logged in on a new computer{from}"),
+        Event::LoginLimited { user } => {
+            format!("too many tries to log in as {user}{from}; more are refused for a while")
+        }
+        Event::PasswordChanged { user } => format!("{user} has changed the password{from}"),
+        Event::DeviceDeauthorised { user, device } => {
+            format!("{who} has deauthorised the device {device} of {user}{from}")
+        }
+        Event::PolicyPublished { version, threshold, .. } => format!(
+            "{who} has published version {version} of the policy of recovery admins{from}: {threshold} of them open a key"
+        ),
         Event::AuditResumed => "the audit log can be written again".to_owned(),
         Event::TornLineRemoved { .. } => {
             "an unfinished line of the audit log was removed: the server had died while writing it"
@@ -99,7 +117,14 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         | Event::CallAllowed { .. }
         | Event::DataKeyRotated { .. }
         | Event::HeadRemembered { .. }
-        | Event::SnapshotSaved { .. } => return None,
+        | Event::SnapshotSaved { .. }
+        | Event::EnrolmentStep { .. }
+        | Event::LoginFailed { .. }
+        | Event::DeviceReady { .. }
+        | Event::KeyReleased { .. }
+        | Event::SlotsChanged { .. }
+        | Event::CertificateRenewed { .. }
+        | Event::DeviceConfirmed { .. } => return None,
     };
     Some(told)
 }
@@ -131,10 +156,22 @@ fn sealed(reason: SealReason, who: &str) -> String {
     }
 }
 
+fn user_state(state: UserState) -> &'static str {
+    match state {
+        UserState::Invited => "invited",
+        UserState::Active => "active",
+        UserState::Blocked => "blocked",
+        UserState::Deauthorised => "deauthorised",
+        UserState::Deactivated => "deactivated",
+    }
+}
+
 fn access(reason: AccessRefusal) -> &'static str {
     match reason {
         AccessRefusal::NoCertificate => "no client certificate",
         AccessRefusal::UnknownCertificate => "the certificate of nobody who may come in",
         AccessRefusal::Role => "the role does not allow it",
+        AccessRefusal::Deauthorised => "the device was deauthorised",
+        AccessRefusal::DeviceState => "the device is not in a state for it",
     }
 }

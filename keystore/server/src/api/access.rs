@@ -10,10 +10,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use holdfast_protocol::calls::DeviceState;
 
 use super::calls::{CALLS, Call, OnRecord, Who};
 use super::error::{ApiError, ErrorCode};
 use super::json::drain;
+use crate::accounts::CallingDevice;
 use crate::audit::event::{AccessRefusal, CallName};
 use crate::audit::{Actor, Event};
 use crate::names::{Fingerprint, PersonName};
@@ -26,6 +28,18 @@ pub struct Peer {
     pub fingerprint: Option<Fingerprint>,
     /// Its address.
     pub address: IpAddr,
+    /// What logins on this connection are bound to.
+    pub exporter: Exporter,
+}
+
+/// 32 bytes that both ends of one TLS connection have, and nobody else (RFC 5705, RFC 8446 section 7.5). Not printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Exporter(pub [u8; 32]);
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Exporter")
+    }
 }
 
 /// Who calls, as far as the gate has found out; in each request that is let in.
@@ -33,8 +47,12 @@ pub struct Peer {
 pub struct Caller {
     /// The person; nobody only where anyone may call.
     pub name: Option<PersonName>,
+    /// The device, in a call of a device.
+    pub device: Option<CallingDevice>,
     /// The address.
     pub address: IpAddr,
+    /// What logins on the connection are bound to.
+    pub exporter: Exporter,
 }
 
 impl Caller {
@@ -44,6 +62,21 @@ impl Caller {
             name: self.name.clone(),
             address: Some(self.address),
         }
+    }
+
+    /// The same for somebody who has proved by other means than a certificate who it is.
+    pub fn actor_named(&self, name: &PersonName) -> Actor {
+        Actor {
+            name: Some(name.clone()),
+            address: Some(self.address),
+        }
+    }
+
+    /// The device of a call that only devices make.
+    pub fn device(&self) -> &CallingDevice {
+        self.device
+            .as_ref()
+            .expect("the gate lets nobody but devices into such a call")
     }
 
     /// The person of a call that not anyone may make.
@@ -113,7 +146,15 @@ fn wrong_method(path: &str) -> Response {
 }
 
 async fn let_in(server: &Arc<Server>, call: &'static Call, peer: Peer) -> Result<Caller, ApiError> {
-    let caller = match identify(server, call, &peer) {
+    if let Who::Devices(_) = call.who {
+        // Who a device is stands behind the barrier.
+        let phase = server.phase();
+        if phase != Phase::Unsealed {
+            return Err(wrong_phase(call, phase));
+        }
+    }
+    let looked_up = server.blocking(move |server| identify(server, call, &peer));
+    let caller = match looked_up.await? {
         Ok(caller) => caller,
         Err((caller, reason)) => return Err(refused(server, call, &peer, caller, reason).await),
     };
@@ -136,27 +177,65 @@ async fn let_in(server: &Arc<Server>, call: &'static Call, peer: Peer) -> Result
 
 type Refused = (Option<PersonName>, AccessRefusal);
 
-/// The person is looked up each time: whoever was removed is out with the next request.
-fn identify(server: &Server, call: &Call, peer: &Peer) -> Result<Caller, Refused> {
-    let caller = |name| Caller {
-        name,
+/// Persons and devices are looked up each time: whoever was removed is out with the next request. The outer error is that of a
+/// database that does not answer.
+fn identify(
+    server: &Server,
+    call: &Call,
+    peer: &Peer,
+) -> Result<Result<Caller, Refused>, ApiError> {
+    let caller = Caller {
+        name: None,
+        device: None,
         address: peer.address,
+        exporter: peer.exporter,
     };
-    let Who::Roles(roles) = call.who else {
-        return Ok(caller(None));
+    if call.who == Who::Anyone {
+        return Ok(Ok(caller));
+    }
+    let Some(fingerprint) = peer.fingerprint else {
+        return Ok(Err((None, AccessRefusal::NoCertificate)));
     };
-    let fingerprint = peer
-        .fingerprint
-        .ok_or((None, AccessRefusal::NoCertificate))?;
-    let persons = server.persons.read();
-    let person = persons
-        .find(&fingerprint)
-        .ok_or((None, AccessRefusal::UnknownCertificate))?;
-    let name = Some(person.name.clone());
-    if roles.contains(&person.role) {
-        Ok(caller(name))
-    } else {
-        Err((name, AccessRefusal::Role))
+    let person = server.persons.read().find(&fingerprint).cloned();
+    if let Some(person) = person {
+        let name = Some(person.name);
+        return Ok(match call.who {
+            Who::Roles(roles) | Who::RolesAndDevices(roles, _) if roles.contains(&person.role) => {
+                Ok(Caller { name, ..caller })
+            }
+            _ => Err((name, AccessRefusal::Role)),
+        });
+    }
+    let device = match server.phase() {
+        Phase::Unsealed => {
+            let vault = server.vault.read();
+            vault.calling_device(&fingerprint, server.clock.now())?
+        }
+        _ => None,
+    };
+    let Some(device) = device else {
+        return Ok(Err((None, AccessRefusal::UnknownCertificate)));
+    };
+    let name = Some(device.user.clone());
+    Ok(match call.who {
+        Who::Devices(states) | Who::RolesAndDevices(_, states)
+            if states.contains(&device.state) =>
+        {
+            Ok(Caller {
+                name,
+                device: Some(device),
+                ..caller
+            })
+        }
+        Who::Devices(_) | Who::RolesAndDevices(..) => Err((name, refused_state(device.state))),
+        _ => Err((name, AccessRefusal::Role)),
+    })
+}
+
+fn refused_state(state: DeviceState) -> AccessRefusal {
+    match state {
+        DeviceState::Deauthorised | DeviceState::Confirmed => AccessRefusal::Deauthorised,
+        DeviceState::Provisional | DeviceState::Active => AccessRefusal::DeviceState,
     }
 }
 
@@ -192,6 +271,12 @@ async fn refused(
             ErrorCode::UnknownCertificate,
             "this certificate is nobody's who may come in",
             "ask an operator to add you",
+        ),
+        AccessRefusal::Deauthorised => super::device::deauthorised(),
+        AccessRefusal::DeviceState => ApiError::new(
+            ErrorCode::DeviceState,
+            "this device is not as far as this call is for, or further",
+            "go on with the enrolment or login, or begin it again",
         ),
         AccessRefusal::Role => ApiError::new(
             ErrorCode::Role,

@@ -1,5 +1,7 @@
 //! Who may call what, and when: the one table.
 
+use holdfast_protocol::calls::DeviceState;
+
 use crate::names::Role;
 use crate::server::Phase;
 
@@ -27,6 +29,10 @@ pub enum Who {
     Anyone,
     /// Persons of these roles.
     Roles(&'static [Role]),
+    /// Devices in these states.
+    Devices(&'static [DeviceState]),
+    /// Both.
+    RolesAndDevices(&'static [Role], &'static [DeviceState]),
 }
 
 /// What stands in the audit log before the act.
@@ -40,10 +46,11 @@ pub enum OnRecord {
     Share,
 }
 
+use DeviceState::{Active, Confirmed, Deauthorised, Provisional};
 use OnRecord::{No, Share, Yes};
 use Phase::{Sealed, Uninitialised, Unsealed};
 use Role::{Auditor, Holder, Operator};
-use Who::{Anyone, Roles};
+use Who::{Anyone, Devices, Roles, RolesAndDevices};
 
 const ALWAYS: &[Phase] = &[Uninitialised, Sealed, Unsealed];
 const BEFORE_INIT: &[Phase] = &[Uninitialised];
@@ -58,6 +65,13 @@ const ANY_ROLE: Who = Roles(&[Operator, Holder, Auditor]);
 const OPERATORS: Who = Roles(&[Operator]);
 const SHARE_HOLDERS: Who = Roles(&[Operator, Holder]);
 const READERS: Who = Roles(&[Operator, Auditor]);
+/// While it is enrolled or logged in, and at work.
+const DEVICES: Who = Devices(&[Provisional, Active]);
+const NEW_DEVICES: Who = Devices(&[Provisional]);
+const ACTIVE_DEVICES: Who = Devices(&[Active]);
+const EVERY_DEVICE: Who = Devices(&[Provisional, Active, Deauthorised, Confirmed]);
+const DEVICES_THAT_ARE_OUT: Who = Devices(&[Deauthorised, Confirmed]);
+const READERS_AND_DEVICES: Who = RolesAndDevices(&[Operator, Auditor], &[Provisional, Active]);
 
 const fn call(
     name: &'static str,
@@ -102,4 +116,31 @@ pub const CALLS: &[Call] = &[
     call("snapshot_restore", "POST", "/v1/snapshot/restore", OPERATORS, BEFORE_INIT, Yes),
     call("audit_tail", "GET", "/v1/audit/tail", READERS, WHILE_OPEN, No),
     call("audit_verify", "GET", "/v1/audit/verify", READERS, WHILE_OPEN, No),
+    call("users_list", "GET", "/v1/users", READERS, WHILE_OPEN, No),
+    call("users_add", "POST", "/v1/users", OPERATORS, WHILE_OPEN, Yes),
+    call("users_set_state", "PUT", "/v1/users/{name}/state", OPERATORS, WHILE_OPEN, Yes),
+    call("users_devices", "GET", "/v1/users/{name}/devices", READERS, WHILE_OPEN, No),
+    call("users_deauthorise", "POST", "/v1/users/{name}/devices/{device}/deauthorise", OPERATORS, WHILE_OPEN, Yes),
+    call("policy_get", "GET", "/v1/policy", READERS_AND_DEVICES, WHILE_OPEN, No),
+    call("policy_put", "PUT", "/v1/policy", OPERATORS, WHILE_OPEN, Yes),
+    call("enrol_begin", "POST", "/v1/enrol/begin", Anyone, WHILE_OPEN, No),
+    call("enrol_password", "POST", "/v1/enrol/password", Anyone, WHILE_OPEN, No),
+    call("enrol_certificate", "POST", "/v1/enrol/certificate", Anyone, WHILE_OPEN, No),
+    call("enrol_account", "POST", "/v1/enrol/account", NEW_DEVICES, WHILE_OPEN, No),
+    call("enrol_authorise", "POST", "/v1/enrol/authorise", DEVICES, WHILE_OPEN, No),
+    call("enrol_stored", "POST", "/v1/enrol/stored", ACTIVE_DEVICES, WHILE_OPEN, No),
+    call("login_start", "POST", "/v1/login/start", Anyone, WHILE_OPEN, No),
+    call("login_finish", "POST", "/v1/login/finish", Anyone, WHILE_OPEN, No),
+    call("slots_get", "GET", "/v1/slots", DEVICES, WHILE_OPEN, No),
+    call("slots_put", "PUT", "/v1/slots", DEVICES, WHILE_OPEN, No),
+    call("password_start", "POST", "/v1/password/start", ACTIVE_DEVICES, WHILE_OPEN, No),
+    call("password_finish", "POST", "/v1/password/finish", ACTIVE_DEVICES, WHILE_OPEN, No),
+    call("device_half", "GET", "/v1/device/half", DEVICES, WHILE_OPEN, Yes),
+    call("device_ready", "POST", "/v1/device/ready", DEVICES, WHILE_OPEN, No),
+    call("device_certificate", "POST", "/v1/device/certificate", ACTIVE_DEVICES, WHILE_OPEN, No),
+    call("device_watch", "GET", "/v1/device/watch", EVERY_DEVICE, WHILE_OPEN, No),
+    call("device_confirm", "POST", "/v1/device/confirm", DEVICES_THAT_ARE_OUT, WHILE_OPEN, No),
+    call("devices_list", "GET", "/v1/devices", ACTIVE_DEVICES, WHILE_OPEN, No),
+    call("devices_deauthorise", "POST", "/v1/devices/{device}/deauthorise", ACTIVE_DEVICES, WHILE_OPEN, No),
+    call("store", "GET", "/v1/store", DEVICES, WHILE_OPEN, No),
 ];

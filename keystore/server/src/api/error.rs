@@ -67,6 +67,20 @@ pub enum ErrorCode {
     Unfit,
     /// 422: a share that does not count.
     ShareRefused,
+    /// 403: token, user name, password or code is wrong.
+    LoginFailed,
+    /// 403: not the code that is shown now.
+    SecondFactor,
+    /// 409: the enrolment, login or change of a password is over.
+    SessionOver,
+    /// 403: the device was deauthorised.
+    Deauthorised,
+    /// 403: the device is not as far as this call is for, or further.
+    DeviceState,
+    /// 507: the user's quota is used up.
+    Quota,
+    /// 403: not this object.
+    Forbidden,
 }
 
 /// A refusal on its way out.
@@ -193,11 +207,19 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::Uninitialised
         | ErrorCode::AuditFailed
         | ErrorCode::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::AlreadyUnsealed | ErrorCode::AlreadyInitialised | ErrorCode::Conflict => {
-            StatusCode::CONFLICT
-        }
+        ErrorCode::AlreadyUnsealed
+        | ErrorCode::AlreadyInitialised
+        | ErrorCode::SessionOver
+        | ErrorCode::Conflict => StatusCode::CONFLICT,
         ErrorCode::NoCertificate => StatusCode::UNAUTHORIZED,
-        ErrorCode::UnknownCertificate | ErrorCode::Role => StatusCode::FORBIDDEN,
+        ErrorCode::UnknownCertificate
+        | ErrorCode::Role
+        | ErrorCode::LoginFailed
+        | ErrorCode::SecondFactor
+        | ErrorCode::Deauthorised
+        | ErrorCode::DeviceState
+        | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::Quota => StatusCode::INSUFFICIENT_STORAGE,
         ErrorCode::TooOften => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::names::{Fingerprint, Id, LineHash, PersonName, Role};
+use holdfast_protocol::calls::UserState;
+
+use crate::names::{Fingerprint, HexBytes, Id, LineHash, PersonName, Role};
 
 /// Who did it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,10 @@ pub enum AccessRefusal {
     UnknownCertificate,
     /// The role does not allow the call.
     Role,
+    /// The device was deauthorised.
+    Deauthorised,
+    /// The device is not in a state that the call is for.
+    DeviceState,
 }
 
 /// Why the keystore was sealed.
@@ -240,6 +246,116 @@ pub enum Event {
     },
     /// A snapshot could not be taken, or the newest one is too old.
     SnapshotOverdue,
+    /// A user may enrol with a token that is about to be made.
+    UserInvited {
+        /// Who.
+        user: PersonName,
+    },
+    /// An operator has blocked a user, deauthorised all devices, deactivated, or undone it.
+    UserStateChanged {
+        /// Who.
+        user: PersonName,
+        /// What the user may do from now on.
+        state: UserState,
+    },
+    /// One of the nine steps of an enrolment. 2 and 9 are the device's own report.
+    EnrolmentStep {
+        /// 1 to 9.
+        step: u8,
+        /// Who.
+        user: PersonName,
+        /// Which device, once there is one.
+        device: Option<HexBytes<8>>,
+        /// Step 5: of the certificate. Steps 7 and 8: of the record of slots.
+        digest: Option<HexBytes<32>>,
+    },
+    /// A user has proved password and second factor on a new computer.
+    LoggedIn {
+        /// Who.
+        user: PersonName,
+        /// The new device.
+        device: HexBytes<8>,
+        /// Of its certificate.
+        digest: HexBytes<32>,
+    },
+    /// Somebody has not proved to be this user.
+    LoginFailed {
+        /// As whom.
+        user: PersonName,
+    },
+    /// Nobody may try to be this user for a while.
+    LoginLimited {
+        /// As whom.
+        user: PersonName,
+    },
+    /// A new device is at work, perhaps in another one's place.
+    DeviceReady {
+        /// Whose.
+        user: PersonName,
+        /// Which.
+        device: HexBytes<8>,
+        /// In whose place.
+        replaces: Option<HexBytes<8>>,
+    },
+    /// The record of slots is about to be given to a device of its user.
+    KeyReleased {
+        /// Whose.
+        user: PersonName,
+        /// To which device.
+        device: HexBytes<8>,
+        /// The record's version.
+        version: u64,
+    },
+    /// A device has sent a new record of slots.
+    SlotsChanged {
+        /// Whose.
+        user: PersonName,
+        /// Which device.
+        device: HexBytes<8>,
+        /// The record's version.
+        version: u64,
+        /// Of the record.
+        digest: HexBytes<32>,
+    },
+    /// A user has a new password.
+    PasswordChanged {
+        /// Who.
+        user: PersonName,
+    },
+    /// A device has a new certificate.
+    CertificateRenewed {
+        /// Whose.
+        user: PersonName,
+        /// Which.
+        device: HexBytes<8>,
+        /// Of the certificate.
+        digest: HexBytes<32>,
+    },
+    /// A device may do nothing any more.
+    DeviceDeauthorised {
+        /// Whose.
+        user: PersonName,
+        /// Which.
+        device: HexBytes<8>,
+    },
+    /// A deauthorised device says that its key is gone.
+    DeviceConfirmed {
+        /// Whose.
+        user: PersonName,
+        /// Which.
+        device: HexBytes<8>,
+    },
+    /// A policy of recovery admins is in force.
+    PolicyPublished {
+        /// Its version.
+        version: u64,
+        /// How many admins open a key.
+        threshold: u8,
+        /// Of the policy.
+        digest: HexBytes<32>,
+        /// Fingerprint of the root that has signed it.
+        root: HexBytes<32>,
+    },
     /// A snapshot was restored on this empty node.
     SnapshotRestored {
         /// Its cluster.
