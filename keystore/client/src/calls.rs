@@ -55,7 +55,7 @@ impl Client {
 
     /// `POST enrol/stored`: step 9.
     pub async fn enrol_stored(&self) -> Result<(), ClientError> {
-        self.tell_nothing("/v1/enrol/stored").await
+        self.tell("/v1/enrol/stored", &AccountRequest {}).await
     }
 
     /// `GET slots`: the release of the key's record.

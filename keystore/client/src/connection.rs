@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use holdfast_protocol::calls::LOGIN_EXPORTER;
+use holdfast_protocol::names::Fingerprint;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -16,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::address::ServerAddress;
 use crate::error::ClientError;
-use crate::login::EXPORTER;
+use crate::identity::fingerprint;
 
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 const PING_EACH: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ pub(crate) struct Connection {
     address: ServerAddress,
     requests: SendRequest<Full<Bytes>>,
     exported: Arc<zeroize::Zeroizing<[u8; 32]>>,
+    shown: Fingerprint,
 }
 
 /// What is asked.
@@ -70,6 +73,15 @@ impl Connection {
     /// Whether nothing can be asked any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.requests.is_closed()
+    }
+
+    pub(crate) fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// The last certificate that the server showed: its authority's, or its own if there is no other.
+    pub(crate) fn shown(&self) -> Fingerprint {
+        self.shown
     }
 
     /// 32 bytes that only the two ends of this connection know.
@@ -162,8 +174,12 @@ async fn connect(
         });
     }
     let exported = session
-        .export_keying_material([0; 32], EXPORTER, None)
+        .export_keying_material([0; 32], LOGIN_EXPORTER, None)
         .expect("the handshake is over, and 32 bytes are no lot");
+    let shown = session.peer_certificates().and_then(<[_]>::last);
+    let shown = shown
+        .map(fingerprint)
+        .expect("every server shows a certificate");
     let broken = |error: hyper::Error| unreachable(address, innermost(&error));
     let (requests, driver) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -179,6 +195,7 @@ async fn connect(
         address: address.clone(),
         requests,
         exported: Arc::new(exported.into()),
+        shown,
     })
 }
 

@@ -25,13 +25,22 @@ mod login;
 
 mod calls;
 
+mod account;
+mod enrolment;
+mod proof;
+
+pub use account::{AccountError, NewDevice};
 pub use address::{AddressError, ServerAddress};
 pub use client::Client;
+pub use enrolment::{Certified, Enrolment, Escrowed};
 pub use error::ClientError;
 pub use identity::{DeviceKey, Identity, IdentityError};
 pub use login::LoginConnection;
+pub use proof::{Changing, Credentials, LoggedIn, Opened, Proof};
 
 /// The messages.
 pub use holdfast_protocol::calls as messages;
+/// What the two ends do with keys.
+pub use holdfast_protocol::escrow;
 /// Names and ids in them.
 pub use holdfast_protocol::names;

@@ -1,6 +1,8 @@
 //! The calls that prove a password. The proof holds on one connection: 32 bytes of its TLS keys (RFC 5705) go into it, so that
 //! nobody who ends the connection can pass the messages on.
 
+use std::sync::Arc;
+
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,13 +10,13 @@ use serde::de::DeserializeOwned;
 use holdfast_protocol::calls::{
     FinishLogin, LoggedIn, LoginStarted, PasswordChangeStarted, StartLogin, StartPasswordChange,
 };
+use holdfast_protocol::names::Fingerprint;
 
+use crate::address::ServerAddress;
 use crate::client::{question, read};
 use crate::connection::{Connection, NoAnswer};
 use crate::error::ClientError;
-
-/// Label of the 32 bytes, which have no context.
-pub(crate) const EXPORTER: &[u8] = b"EXPORTER-holdfast-login";
+use crate::trust::unproven_config;
 
 /// A connection that stays the same one.
 pub struct LoginConnection(Connection);
@@ -22,6 +24,19 @@ pub struct LoginConnection(Connection);
 impl LoginConnection {
     pub(crate) fn new(connection: Connection) -> LoginConnection {
         LoginConnection(connection)
+    }
+
+    /// To a server that is not known: only what proves that it is the keystore may go over it.
+    pub(crate) async fn to_unknown(
+        address: &ServerAddress,
+    ) -> Result<LoginConnection, ClientError> {
+        let config = Arc::new(unproven_config());
+        Connection::open(address, config).await.map(LoginConnection)
+    }
+
+    /// Where it went, and which authority the server showed: to be pinned, if it has proved itself.
+    pub(crate) fn end(self) -> (ServerAddress, Fingerprint) {
+        (self.0.address().clone(), self.0.shown())
     }
 
     /// What both ends put into the proof.

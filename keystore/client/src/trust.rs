@@ -6,11 +6,14 @@
 
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 
 use holdfast_protocol::names::Fingerprint;
 
@@ -21,29 +24,43 @@ pub(crate) fn client_config(
     pin: Fingerprint,
     identity: Option<&Identity>,
 ) -> Result<ClientConfig, Error> {
+    let builder = builder(Some(pin));
+    Ok(finished(match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => builder
+            .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?,
+    }))
+}
+
+/// TLS 1.3 to whoever answers. Only what proves the other end may go over it (see `proof`).
+pub(crate) fn unproven_config() -> ClientConfig {
+    finished(builder(None).with_no_client_auth())
+}
+
+fn builder(pin: Option<Fingerprint>) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(Pinned {
         pin,
         provider: Arc::clone(&provider),
     });
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => builder
-            .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?,
-    };
+        .with_custom_certificate_verifier(verifier)
+}
+
+fn finished(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"h2".to_vec()];
     // Each connection shows the certificate that counts now.
     config.resumption = rustls::client::Resumption::disabled();
-    Ok(config)
+    config
 }
 
 #[derive(Debug)]
 struct Pinned {
-    pin: Fingerprint,
+    /// Nothing: any server.
+    pin: Option<Fingerprint>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -56,12 +73,13 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if fingerprint(end_entity) == self.pin {
+        let is_pinned = |shown: &CertificateDer<'_>| self.pin == Some(fingerprint(shown));
+        if self.pin.is_none() || is_pinned(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
         let authority = intermediates
             .iter()
-            .find(|shown| fingerprint(shown) == self.pin)
+            .find(|shown| is_pinned(shown))
             .ok_or_else(|| Error::General(STRANGER.to_owned()))?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
