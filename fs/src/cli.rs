@@ -25,22 +25,31 @@ mod cat;
 mod check;
 mod compact;
 mod completions;
+mod devices;
 mod diff;
+mod enrol;
 mod find;
 mod flush;
 mod forget;
 mod gc;
 mod heal;
 mod init;
+mod joining;
+mod key;
 mod listing;
+mod login;
+mod logout;
 mod ls;
 mod man;
 mod mount;
 mod opening;
+mod password;
+mod proving;
 mod recover;
 mod restore;
 mod schedule;
 mod scrub;
+mod secrets;
 mod snapshot;
 mod snapshots;
 mod status;
@@ -76,6 +85,10 @@ pub enum Command {
     Init(init::Init),
     /// Join an archive from a new computer, with its recovery code
     Recover(recover::Recover),
+    /// Enrol at a keystore with a token from its operator, and print the recovery code
+    Enrol(enrol::Enrol),
+    /// Make this computer a device of somebody who is enrolled, with password and second factor
+    Login(login::Login),
     /// Mount the drive on an empty folder
     Mount(mount::Mount),
     /// Unmount the drive and wait until everything is in the store
@@ -117,6 +130,16 @@ pub enum Command {
     Compact(compact::Compact),
     /// Bring folders into the drive, without the mount, and take a snapshot
     Backup(backup::Backup),
+    /// List your devices at the keystore
+    Devices(devices::Devices),
+    /// Take a device its access: it wipes its key when it hears of it, and cannot open it again otherwise
+    Deauthorise(devices::Deauthorise),
+    /// Set a new password
+    Password(password::Password),
+    /// Show or export the recovery code, after password and second factor
+    Key(key::Key),
+    /// Deauthorise this computer and wipe its keys
+    Logout(logout::Logout),
     /// Print a completion script for a shell
     Completions(completions::Completions),
     /// Print the manual page, or write one page per command into a folder
@@ -177,6 +200,8 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
     match arguments.command {
         Command::Init(command) => command.run(&context),
         Command::Recover(command) => command.run(&context),
+        Command::Enrol(command) => command.run(&context),
+        Command::Login(command) => command.run(&context),
         Command::Mount(command) => command.run(&context),
         Command::Unmount(command) => command.run(&context),
         Command::Status(command) => command.run(),
@@ -197,6 +222,11 @@ fn run(arguments: Arguments) -> Result<Output, CommandError> {
         Command::Undelete(command) => command.run(&context),
         Command::Compact(command) => command.run(&context),
         Command::Backup(command) => command.run(&context),
+        Command::Devices(command) => command.run(&context),
+        Command::Deauthorise(command) => command.run(&context),
+        Command::Password(command) => command.run(&context),
+        Command::Key(command) => command.run(&context),
+        Command::Logout(command) => command.run(&context),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

@@ -3,6 +3,8 @@
 //! ```text
 //! HOLDFAST_HOME/config.toml   settings                 ~/.config/holdfast/config.toml
 //! HOLDFAST_HOME/key           user key, device keys    ~/.config/holdfast/key
+//! HOLDFAST_HOME/device.crt    certificate and private  ~/.config/holdfast/device.crt
+//! HOLDFAST_HOME/device.key    key for a keystore       ~/.config/holdfast/device.key
 //! HOLDFAST_HOME/state/        must survive             ~/.local/state/holdfast/
 //! HOLDFAST_HOME/cache/        may be deleted           ~/.cache/holdfast/
 //! ```
@@ -21,15 +23,17 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use holdfast_keystore_client::IdentityError;
 use rustix::fs::FlockOperation;
 
+mod enrolled;
 mod key_file;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use key_file::DeviceKeys;
-pub use settings::{Settings, SettingsError, SnapshotSettings};
+pub use settings::{ServerSettings, Settings, SettingsError, SnapshotSettings};
 
 /// A process that was killed can wait for its disk so long.
 const LAST_THREADS_END_WITHIN: Duration = Duration::from_secs(10);
@@ -85,6 +89,26 @@ pub enum HomeError {
         path: PathBuf,
         /// What is wrong.
         what: &'static str,
+    },
+    /// The key is wrapped under a half that the keystore keeps.
+    #[error("the key file {} opens only with the keystore's half", path.display())]
+    NeedsHalf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The keystore's half is not the one of this file.
+    #[error("the key file {} does not open with the half that the keystore has for this computer; run `holdfast login SERVER` in an empty home", path.display())]
+    ForeignHalf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The device's certificate or its key.
+    #[error("{} is no certificate of this computer ({source}); run `holdfast login SERVER` in an empty home", path.display())]
+    BadIdentity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: IdentityError,
     },
     /// The configuration cannot be understood.
     #[error("{}: {source}", path.display())]
@@ -218,9 +242,10 @@ impl Home {
         replace_file(&self.config_file(), settings.to_toml().as_bytes())
     }
 
-    /// Reads the keys; refuses a file that other users can read.
+    /// Reads the keys; refuses a file that other users can read, and one that needs the keystore's half.
     pub fn keys(&self) -> Result<DeviceKeys, HomeError> {
-        DeviceKeys::load(&self.key_file())
+        let path = self.key_file();
+        self.keys_with(|| Err(HomeError::NeedsHalf { path }))
     }
 
     /// Writes the keys.

@@ -27,6 +27,7 @@ pub mod heal;
 pub mod home;
 pub mod index;
 pub mod keychain;
+pub mod keystore;
 pub mod list;
 pub mod log;
 pub mod logging;

@@ -18,6 +18,9 @@ use zeroize::Zeroizing;
 /// How often two devices that are added at once may collide.
 const KEYRING_ROUNDS: usize = 8;
 
+/// Writes the key file of a new device.
+pub type SaveKeys<'a> = &'a dyn Fn(&DeviceKeys) -> Result<(), HomeError>;
+
 impl Archive {
     /// Makes an archive in an empty store, with this computer as its first device.
     pub fn create(
@@ -26,8 +29,24 @@ impl Archive {
         settings: Settings,
         device_name: &str,
     ) -> Result<(Arc<Archive>, RecoveryCode), ArchiveError> {
-        check_name(device_name)?;
         home.check_unused()?;
+        let code = RecoveryCode::generate();
+        let keys = DeviceKeys::generate(UserKey::generate());
+        let save = |keys: &DeviceKeys| home.save_keys(keys);
+        let archive = Self::create_with(store, home, settings, device_name, (keys, &code), &save)?;
+        Ok((archive, code))
+    }
+
+    /// The same with keys and a recovery code that are there already, escrowed perhaps. `save` writes the key file.
+    pub fn create_with(
+        store: Arc<dyn ObjectStore>,
+        home: &Home,
+        settings: Settings,
+        device_name: &str,
+        (keys, code): (DeviceKeys, &RecoveryCode),
+        save: SaveKeys<'_>,
+    ) -> Result<Arc<Archive>, ArchiveError> {
+        check_name(device_name)?;
         let lock = home.lock()?;
         let location = store.location();
         let runtime = runtime::handle();
@@ -35,8 +54,6 @@ impl Archive {
         if !listed.expect("there is no deadline")?.is_empty() {
             return Err(ArchiveError::AlreadyAnArchive { location });
         }
-        let code = RecoveryCode::generate();
-        let keys = DeviceKeys::generate(UserKey::generate());
         let recovery_key = code.key_pair().public();
         let secret = ArchiveSecret::generate();
         let epoch = EpochSecret {
@@ -53,7 +70,7 @@ impl Archive {
         };
         let slot = recovery_key.wrap(&keys.user_key);
         // The key stands on disk before anything depends on it.
-        home.save_keys(&keys)?;
+        save(&keys)?;
         let object = keyring.to_object(&slot, &keys.user_key.keyring_key());
         wait_for(&runtime, None, store.put_new(&object)).expect("there is no deadline")?;
         offline::keep_keyring(
@@ -69,8 +86,7 @@ impl Archive {
             recovery_slot: slot,
             merged: false,
         };
-        let archive = Self::assemble(store, home, settings, keys, opened, Access::Write(lock))?;
-        Ok((archive, code))
+        Self::assemble(store, home, settings, keys, opened, Access::Write(lock))
     }
 
     /// Opens the archive of this home on the store that its settings name.
@@ -119,18 +135,32 @@ impl Archive {
     ) -> Result<Arc<Archive>, ArchiveError> {
         check_name(device_name)?;
         home.check_unused()?;
-        let lock = home.lock()?;
-        let runtime = runtime::handle();
-        let location = store.location();
-        let newest = wait_for(&runtime, None, keyrings::load_newest(&*store))
+        let newest = wait_for(&runtime::handle(), None, keyrings::load_newest(&*store))
             .expect("there is no deadline")?;
-        let user_key = keyrings::recover_user_key(&newest, code, &location)?;
-        let key = user_key.keyring_key();
-        let before = keyrings::open(&newest, &key, &location)?;
+        let user_key = keyrings::recover_user_key(&newest, code, &store.location())?;
+        let keys = DeviceKeys::generate(user_key);
+        let save = |keys: &DeviceKeys| home.save_keys(keys);
+        Self::join(store, home, settings, (keys, device_name), from, &save)
+    }
+
+    /// The same with keys that are there already. `save` writes the key file.
+    pub fn join(
+        store: Arc<dyn ObjectStore>,
+        home: &Home,
+        settings: Settings,
+        (keys, device_name): (DeviceKeys, &str),
+        from: Option<&str>,
+        save: SaveKeys<'_>,
+    ) -> Result<Arc<Archive>, ArchiveError> {
+        check_name(device_name)?;
+        let lock = home.lock()?;
+        let newest = wait_for(&runtime::handle(), None, keyrings::load_newest(&*store))
+            .expect("there is no deadline")?;
+        let key = keys.user_key.keyring_key();
+        let before = keyrings::open(&newest, &key, &store.location())?;
         let from = from
             .map(|name| find_device(&before.keyring, name))
             .transpose()?;
-        let keys = DeviceKeys::generate(user_key);
         let opened = store_keyring(&store, home, &key, before, |mut keyring| {
             if keyring.device(keys.device).is_none() {
                 let number = keyrings::next_number(&keyring.devices);
@@ -139,13 +169,30 @@ impl Archive {
             }
             keyring
         })?;
-        home.save_keys(&keys)?;
+        save(&keys)?;
         home.save_settings(&settings)?;
         let archive = Self::assemble(store, home, settings, keys, opened, Access::Write(lock))?;
         if let Some(device) = from {
             archive.start_from(device)?;
         }
         Ok(archive)
+    }
+
+    /// The devices of an archive that a user key opens; nothing if there is no archive in the store yet.
+    pub fn devices_with_key(
+        store: &Arc<dyn ObjectStore>,
+        user_key: &UserKey,
+    ) -> Result<Option<Vec<DeviceRecord>>, ArchiveError> {
+        let location = store.location();
+        let loaded = wait_for(&runtime::handle(), None, keyrings::load_newest(&**store));
+        match loaded.expect("there is no deadline") {
+            Err(ArchiveError::NotAnArchive { .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok(newest) => {
+                let opened = keyrings::open(&newest, &user_key.keyring_key(), &location)?;
+                Ok(Some(opened.keyring.devices))
+            }
+        }
     }
 
     /// The devices of an archive that a recovery code opens, before joining it.

@@ -10,6 +10,8 @@ use holdfast_backend::retention::{Keep, Policy};
 use holdfast_backend::store::{
     LocationError, OpenOptions, S3Config, StoreConfig, TokenBucket, parse_location,
 };
+use holdfast_keystore_client::messages::Lease;
+use holdfast_keystore_client::names::{Fingerprint, HexBytes, Id, PersonName};
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1 << 20;
@@ -23,6 +25,9 @@ pub struct Settings {
     /// More about an S3 store.
     #[serde(default, skip_serializing_if = "S3Settings::is_default")]
     pub s3: S3Settings,
+    /// The keystore that this computer is enrolled at; the store is then reached through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerSettings>,
     /// Automatic snapshots.
     #[serde(default)]
     pub snapshots: SnapshotSettings,
@@ -35,6 +40,25 @@ pub struct Settings {
     /// Days between condemning an object and deleting it.
     #[serde(default = "default_grace_days")]
     pub grace_days: u32,
+}
+
+/// A keystore, and who this computer is to it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// `https://HOST:PORT`
+    pub address: String,
+    /// SHA-256 of the certificate of its authority.
+    pub pin: Fingerprint,
+    /// Whose archive it is.
+    pub user: PersonName,
+    /// Its id at the keystore.
+    pub archive: Id,
+    /// This computer's id, in the archive and at the keystore.
+    pub device: HexBytes<8>,
+    /// How long the keystore's half of the key may stay on this computer.
+    #[serde(default = "default_lease")]
+    pub lease: Lease,
 }
 
 /// How an S3 store is reached. Credentials come from the environment or an AWS profile.
@@ -176,6 +200,10 @@ pub enum SettingsError {
     },
 }
 
+fn default_lease() -> Lease {
+    Lease::Boot
+}
+
 fn default_grace_days() -> u32 {
     30
 }
@@ -189,6 +217,7 @@ impl Settings {
         Self {
             store: store.into(),
             s3: S3Settings::default(),
+            server: None,
             snapshots: SnapshotSettings::default(),
             retention: RetentionSettings::default(),
             limits: LimitSettings::default(),
@@ -240,7 +269,7 @@ impl Settings {
 
     /// Whether the store is somewhere else than in a folder.
     pub fn is_remote(&self) -> bool {
-        !matches!(self.store_config(), Ok(StoreConfig::Dir { .. }))
+        self.server.is_some() || !matches!(self.store_config(), Ok(StoreConfig::Dir { .. }))
     }
 
     /// The limits of the network.

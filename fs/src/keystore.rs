@@ -1,0 +1,114 @@
+//! The keystore that this computer is enrolled at: how a home speaks to it.
+//!
+//! Nothing of the server's half of the key is kept here; whoever opens the archive asks for it and drops it with the archive.
+
+mod grants;
+
+use holdfast_crypto::DeviceHalf;
+use holdfast_keystore_client::escrow::{Digest, SignedPolicy};
+use holdfast_keystore_client::{AddressError, Client, ClientError};
+use zeroize::Zeroizing;
+
+use crate::archive::runtime;
+use crate::home::{Home, HomeError, ServerSettings, Settings};
+
+pub use grants::granted_store;
+
+/// Name of the state that holds the newest version of the key's record that was seen.
+const SEEN_SLOTS: &str = "slots-seen";
+/// Name of the state that holds the organisation's policy of recovery admins.
+const ADMINS: &str = "recovery-admins";
+
+/// What an enrolled home has.
+pub struct Keystore {
+    home: Home,
+    server: ServerSettings,
+    client: Client,
+}
+
+/// Why the keystore cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    /// A home without a server.
+    #[error(
+        "this computer is not enrolled at a keystore; run `holdfast enrol SERVER` or `holdfast login SERVER` with another HOLDFAST_HOME"
+    )]
+    NotEnrolled,
+    /// The local folders.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The settings' address.
+    #[error("{0}; correct it in config.toml")]
+    Address(#[from] AddressError),
+    /// A call.
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    /// The admins that were seen before are damaged.
+    #[error("{0}; restore the file state/recovery-admins from a copy")]
+    Admins(#[from] holdfast_keystore_client::escrow::PolicyError),
+}
+
+impl Keystore {
+    /// Of an enrolled home; nothing is sent yet.
+    pub fn open(home: &Home, settings: &Settings) -> Result<Keystore, KeystoreError> {
+        let server = settings.server.clone();
+        let server = server.ok_or(KeystoreError::NotEnrolled)?;
+        let identity = home.identity()?;
+        // The connection's timers belong to the program's one runtime.
+        let client = Client::new(server.address.parse()?, server.pin, Some(&identity))?;
+        Ok(Keystore {
+            home: home.clone(),
+            server,
+            client,
+        })
+    }
+
+    /// Every call.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Who this computer is to the keystore.
+    pub fn server(&self) -> &ServerSettings {
+        &self.server
+    }
+
+    /// The keystore's half of this computer's key file.
+    pub fn half(&self) -> Result<DeviceHalf, KeystoreError> {
+        let half = wait(self.client.device_half())?.half;
+        Ok(DeviceHalf::from_bytes(Zeroizing::new(
+            *half.expose_secret(),
+        )))
+    }
+
+    /// The newest version of the key's record that this computer has seen.
+    pub fn seen_slots(&self) -> Result<u64, HomeError> {
+        let kept = self.home.load_state(SEEN_SLOTS)?.unwrap_or_default();
+        let text = String::from_utf8(kept).unwrap_or_default();
+        Ok(text.trim().parse().unwrap_or(0))
+    }
+
+    /// The fingerprint of the organisation's policy root, as it was pinned.
+    pub fn policy_root(&self) -> Result<Option<Digest>, KeystoreError> {
+        let kept = self.home.load_state(ADMINS)?;
+        let policy = kept.map(|bytes| SignedPolicy::parse(&bytes)).transpose()?;
+        Ok(policy.map(|policy| policy.root().fingerprint()))
+    }
+}
+
+/// Remembers a version of the key's record.
+pub fn keep_seen_slots(home: &Home, version: u64) -> Result<(), HomeError> {
+    home.make_folders()?;
+    home.save_state(SEEN_SLOTS, version.to_string().as_bytes())
+}
+
+/// Pins the organisation's recovery admins.
+pub fn keep_admins(home: &Home, policy: &SignedPolicy) -> Result<(), HomeError> {
+    home.make_folders()?;
+    home.save_state(ADMINS, policy.as_bytes())
+}
+
+/// Waits for a call, on the program's one runtime.
+pub fn wait<T>(call: impl Future<Output = T>) -> T {
+    runtime::handle().block_on(call)
+}
