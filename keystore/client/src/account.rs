@@ -79,6 +79,14 @@ impl NewDevice<'_> {
     }
 }
 
+/// Runs what takes the time and memory of one guess at a password where it holds nothing up.
+pub(crate) async fn stretch<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CryptoError> + Send + 'static,
+) -> Result<T, AccountError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.expect("it does not panic, and is not cancelled")?)
+}
+
 /// The admins that the keystore tells of, if they are the organisation's: signed by the root that is known.
 pub(crate) fn admins(
     told: Option<&Bytes64>,

@@ -15,7 +15,7 @@ use holdfast_protocol::escrow::{
 use holdfast_protocol::names::{HexBytes, Id, PersonName};
 use zeroize::Zeroizing;
 
-use crate::account::{AccountError, NewDevice, admins};
+use crate::account::{AccountError, NewDevice, admins, stretch};
 use crate::client::Client;
 use crate::identity::Identity;
 
@@ -84,7 +84,9 @@ impl Enrolment {
         if begun.policy == EscrowPolicy::Standard && admins.is_none() {
             return Err(AccountError::NoAdmins);
         }
-        let (upload, password) = registration.finish(token.user.as_str(), &begun.registration.0)?;
+        let (user, response) = (token.user.clone(), begun.registration.0);
+        let (upload, password) =
+            stretch(move || registration.finish(user.as_str(), &response)).await?;
         Ok(Enrolment {
             client,
             user: token.user.clone(),

@@ -15,7 +15,7 @@ use holdfast_protocol::escrow::{
 use holdfast_protocol::names::{HexBytes, Id, PersonName};
 use zeroize::Zeroizing;
 
-use crate::account::{AccountError, NewDevice, admins};
+use crate::account::{AccountError, NewDevice, admins, stretch};
 use crate::address::ServerAddress;
 use crate::client::Client;
 use crate::identity::Identity;
@@ -112,8 +112,9 @@ impl Proof {
             session,
             credential,
         } = connection.start(&start).await?;
+        let (name, context) = (user.clone(), *connection.context());
         let (finalization, slot) =
-            proof.finish(user.as_str(), &credential.0, connection.context())?;
+            stretch(move || proof.finish(name.as_str(), &credential.0, &context)).await?;
         Ok(Proof {
             connection,
             user,
@@ -169,7 +170,8 @@ impl Proof {
             registration: Bytes64(request),
         };
         let started = self.connection.start_password_change(&start).await?;
-        let (upload, new) = registration.finish(self.user.as_str(), &started.registration.0)?;
+        let (user, response) = (self.user.clone(), started.registration.0);
+        let (upload, new) = stretch(move || registration.finish(user.as_str(), &response)).await?;
         Ok(Changing {
             user: self.user,
             session: started.session,
