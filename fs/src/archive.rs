@@ -34,6 +34,7 @@ use crate::format::keyring::{DeviceRecord, KeyringError};
 use crate::format::{Commit, Keyring};
 use crate::home::{CacheSlot, DeviceKeys, DeviceLock, Home, HomeError, Settings};
 use crate::keychain::{Keychain, KeychainError};
+use crate::keystore::KeystoreError;
 use crate::memory::{MemoryBudget, Stages};
 use crate::packer::{
     PackedChunks, Packer, PackerError, PackerLimits, PackerSurroundings, StoredListener, Ticket,
@@ -58,7 +59,7 @@ mod sync;
 pub(crate) mod tests;
 
 pub use crate::index::Location;
-pub use opening::{find_path_style, open_store};
+pub use opening::{find_path_style, open_home_store, open_store};
 pub use session_keys::{Session, SessionKeyError};
 
 use known::KnownMarks;
@@ -81,6 +82,9 @@ pub enum ArchiveError {
     /// The local folders failed.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// The keystore that this computer is enrolled at.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
     /// The local index failed.
     #[error(transparent)]
     Index(#[from] crate::index::IndexError),

@@ -75,7 +75,7 @@ impl Engine {
         limits.download_bytes_per_second = options
             .limit_download
             .unwrap_or(limits.download_bytes_per_second);
-        let store = crate::archive::open_store(&settings)?;
+        let store = crate::archive::open_home_store(&home, &settings)?;
         let archive = Archive::open_on(store, &home, settings, Access::Write(lock))?;
         Self::open_on(archive, options)
     }

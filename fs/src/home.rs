@@ -3,6 +3,7 @@
 //! ```text
 //! HOLDFAST_HOME/config.toml   settings                 ~/.config/holdfast/config.toml
 //! HOLDFAST_HOME/key           user key, device keys    ~/.config/holdfast/key
+//! HOLDFAST_HOME/half          with a lease of days     ~/.config/holdfast/half
 //! HOLDFAST_HOME/device.crt    certificate and private  ~/.config/holdfast/device.crt
 //! HOLDFAST_HOME/device.key    key for a keystore       ~/.config/holdfast/device.key
 //! HOLDFAST_HOME/state/        must survive             ~/.local/state/holdfast/

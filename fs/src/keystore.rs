@@ -1,8 +1,10 @@
 //! The keystore that this computer is enrolled at: how a home speaks to it.
 //!
-//! Nothing of the server's half of the key is kept here; whoever opens the archive asks for it and drops it with the archive.
+//! The server's half of the key is kept in no memory; whoever opens the archive asks for it and drops it. With a lease of days it is on disk
+//! until the lease ends.
 
 mod grants;
+mod lease;
 
 use holdfast_crypto::DeviceHalf;
 use holdfast_keystore_client::escrow::{Digest, SignedPolicy};
@@ -13,6 +15,7 @@ use crate::archive::runtime;
 use crate::home::{Home, HomeError, ServerSettings, Settings};
 
 pub use grants::granted_store;
+pub use lease::keep as keep_half;
 
 /// Name of the state that holds the newest version of the key's record that was seen.
 const SEEN_SLOTS: &str = "slots-seen";
@@ -43,6 +46,9 @@ pub enum KeystoreError {
     /// A call.
     #[error(transparent)]
     Call(#[from] ClientError),
+    /// The key file cannot be opened without it.
+    #[error("this computer's key opens only with the keystore's half, and there is none: {0}")]
+    NoHalf(#[source] ClientError),
     /// The admins that were seen before are damaged.
     #[error("{0}; restore the file state/recovery-admins from a copy")]
     Admins(#[from] holdfast_keystore_client::escrow::PolicyError),
@@ -73,12 +79,12 @@ impl Keystore {
         &self.server
     }
 
-    /// The keystore's half of this computer's key file.
-    pub fn half(&self) -> Result<DeviceHalf, KeystoreError> {
-        let half = wait(self.client.device_half())?.half;
-        Ok(DeviceHalf::from_bytes(Zeroizing::new(
-            *half.expose_secret(),
-        )))
+    /// The keystore's half of this computer's key file, from the keystore. A lease of days begins anew.
+    pub fn fetch_half(&self) -> Result<DeviceHalf, KeystoreError> {
+        let told = wait(self.client.device_half()).map_err(KeystoreError::NoHalf)?;
+        let half = DeviceHalf::from_bytes(Zeroizing::new(*told.half.expose_secret()));
+        lease::keep(&self.home, self.server.lease, &half)?;
+        Ok(half)
     }
 
     /// The newest version of the key's record that this computer has seen.
@@ -94,6 +100,14 @@ impl Keystore {
         let policy = kept.map(|bytes| SignedPolicy::parse(&bytes)).transpose()?;
         Ok(policy.map(|policy| policy.root().fingerprint()))
     }
+}
+
+/// The keystore's half of a home's key file: the one that is on this computer while its lease lasts, or else from the keystore.
+pub fn half(home: &Home, settings: &Settings) -> Result<DeviceHalf, KeystoreError> {
+    if let Some(half) = lease::kept(home)? {
+        return Ok(half);
+    }
+    Keystore::open(home, settings)?.fetch_half()
 }
 
 /// Remembers a version of the key's record.

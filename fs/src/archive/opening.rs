@@ -10,6 +10,7 @@ use super::keyrings::{self, Newest, Opened};
 use super::*;
 use crate::format::keyring::CHUNKER_FASTCDC;
 use crate::format::{EpochSecret, Time};
+use crate::keystore::{self, Keystore};
 use crate::read_path::Caches;
 use holdfast_backend::store::{self, StoreConfig};
 use holdfast_crypto::ArchiveSecret;
@@ -92,7 +93,7 @@ impl Archive {
     /// Opens the archive of this home on the store that its settings name.
     pub fn open(home: &Home, access: Access) -> Result<Arc<Archive>, ArchiveError> {
         let settings = home.settings()?;
-        let store = open_store(&settings)?;
+        let store = open_home_store(home, &settings)?;
         Self::open_on(store, home, settings, access)
     }
 
@@ -103,7 +104,7 @@ impl Archive {
         settings: Settings,
         access: Access,
     ) -> Result<Arc<Archive>, ArchiveError> {
-        let keys = home.keys()?;
+        let keys = home.keys_with(|| keystore::half(home, &settings))?;
         let runtime = runtime::handle();
         let key = keys.user_key.keyring_key();
         let location = store.location();
@@ -370,6 +371,20 @@ impl Archive {
             *self.keyring.write() = Arc::new(opened.keyring);
         }
         Ok(())
+    }
+}
+
+/// The store of a home: through its keystore, or the one that its settings name.
+pub fn open_home_store(
+    home: &Home,
+    settings: &Settings,
+) -> Result<Arc<dyn ObjectStore>, ArchiveError> {
+    match &settings.server {
+        None => open_store(settings),
+        Some(_) => {
+            let keystore = Keystore::open(home, settings)?;
+            Ok(keystore::granted_store(keystore.client(), settings))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::archive::{Access, Archive, open_store};
+use crate::archive::{Access, Archive, open_home_store};
 use crate::compact::{CompactReport, CompactRequest, run};
 
 use super::opening::{self, shown_bytes};
@@ -29,7 +29,7 @@ impl Compact {
         let home = opening::home()?;
         let lock = home.lock().map_err(CommandError::from_error)?;
         let settings = opening::settings(&home, context)?;
-        let store = open_store(&settings).map_err(CommandError::from_error)?;
+        let store = open_home_store(&home, &settings).map_err(CommandError::from_error)?;
         let archive = Archive::open_on(store, &home, settings, Access::Write(lock))
             .map_err(CommandError::from_error)?;
         let request = CompactRequest {

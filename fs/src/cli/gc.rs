@@ -34,6 +34,11 @@ impl Gc {
     /// Condemns and deletes once.
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let settings = self.store.settings(context)?;
+        if settings.server.is_some() {
+            return Err(CommandError::new(
+                "the keystore deletes what nobody needs, every day; its operators can run `holdfast-keystore gc`",
+            ));
+        }
         let store = open_store(&settings).map_err(CommandError::from_error)?;
         let mut rules = Rules::at(now_seconds());
         rules.grace = self.grace.unwrap_or_else(|| settings.grace());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use crate::archive::{Access, Archive, open_store};
+use crate::archive::{Access, Archive, open_home_store};
 use crate::check::Depth;
 use crate::engine::{Engine, EngineOptions};
 use crate::heal::{HealReport, HealRequest, Told, heal};
@@ -35,7 +35,7 @@ impl Heal {
         let home = opening::home()?;
         let lock = home.lock().map_err(CommandError::from_error)?;
         let settings = opening::settings(&home, context)?;
-        let store = open_store(&settings).map_err(CommandError::from_error)?;
+        let store = open_home_store(&home, &settings).map_err(CommandError::from_error)?;
         let archive = Archive::open_on(store, &home, settings, Access::Write(lock))
             .map_err(CommandError::from_error)?;
         let engine = with_log(&archive);

@@ -9,7 +9,7 @@ use holdfast_keystore_client::{Client, DeviceKey};
 
 use super::{CommandError, Context, opening};
 use crate::home::{DeviceKeys, Home, HomeError, ServerSettings, Settings};
-use crate::keystore::{keep_admins, keep_seen_slots};
+use crate::keystore::{keep_admins, keep_half, keep_seen_slots};
 
 /// How long the keystore's half of the key stays on the computer.
 #[derive(Args)]
@@ -67,7 +67,8 @@ impl Joining<'_> {
             Lease::Off => None,
             Lease::Boot | Lease::Days(_) => Some(self.half),
         };
-        self.home.save_wrapped_keys(keys, &self.archive.0, half)
+        self.home.save_wrapped_keys(keys, &self.archive.0, half)?;
+        keep_half(self.home, self.lease, self.half)
     }
 
     /// The settings, with the limits of this call.

@@ -144,7 +144,7 @@ fn own_folders(home: &Home) -> Result<Vec<PathBuf>, CommandError> {
         .iter()
         .map(|folder| folder.to_path_buf())
         .collect();
-    if !settings.store.contains("://") {
+    if settings.server.is_none() && !settings.store.contains("://") {
         folders.push(settings.store.into());
     }
     Ok(folders)

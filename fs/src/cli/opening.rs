@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::archive::{Access, Archive, open_store};
+use crate::archive::{Access, Archive, open_home_store};
 use crate::format::{Commit, Time};
 use crate::home::{Home, Settings};
 use crate::snapshots::Snapshot;
@@ -37,7 +37,7 @@ pub(super) fn limit(settings: &mut Settings, context: &Context) {
 pub(super) fn archive(context: &Context) -> Result<Arc<Archive>, CommandError> {
     let home = home()?;
     let settings = settings(&home, context)?;
-    let store = open_store(&settings).map_err(CommandError::from_error)?;
+    let store = open_home_store(&home, &settings).map_err(CommandError::from_error)?;
     Archive::open_on(store, &home, settings, Access::Read).map_err(CommandError::from_error)
 }
 

@@ -5,8 +5,8 @@ use holdfast_backend::gc::Rules;
 use holdfast_backend::scrub::{Fault, Options, ScrubReport, scrub};
 use serde_json::json;
 
+use crate::archive::now_seconds;
 use crate::archive::runtime;
-use crate::archive::{now_seconds, open_store};
 
 use super::opening::shown_bytes;
 use super::store_arguments::KeylessStore;
@@ -23,7 +23,7 @@ impl Scrub {
     /// Reads every object; exit code 3 if anything is wrong.
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let settings = self.store.settings(context)?;
-        let store = open_store(&settings).map_err(CommandError::from_error)?;
+        let store = self.store.open(&settings)?;
         let rules = Rules {
             grace: settings.grace(),
             ..Rules::at(now_seconds())

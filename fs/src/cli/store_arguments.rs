@@ -1,11 +1,12 @@
 //! Where an archive is, as `init` and `recover` are told.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use holdfast_backend::store::{StoreConfig, parse_location};
+use holdfast_backend::store::{ObjectStore, StoreConfig, parse_location};
 
-use crate::archive::find_path_style;
+use crate::archive::{find_path_style, open_home_store, open_store};
 use crate::home::Settings;
 
 use super::{CommandError, Context, opening};
@@ -74,6 +75,15 @@ impl KeylessStore {
             Some(store) => self.s3.settings(store, context),
             None => opening::settings(&opening::home()?, context),
         }
+    }
+
+    /// The store of these settings.
+    pub(super) fn open(&self, settings: &Settings) -> Result<Arc<dyn ObjectStore>, CommandError> {
+        let store = match settings.server {
+            None => open_store(settings),
+            Some(_) => open_home_store(&opening::home()?, settings),
+        };
+        store.map_err(CommandError::from_error)
     }
 }
 

@@ -75,9 +75,34 @@ impl Home {
             .map_err(|source| HomeError::BadIdentity { path, source })
     }
 
+    /// Writes the keystore's half with the end of its lease.
+    pub(crate) fn save_half(&self, bytes: &[u8]) -> Result<(), HomeError> {
+        self.make_folders()?;
+        replace_file(&self.half_file(), bytes)
+    }
+
+    /// Reads what [`Home::save_half`] wrote.
+    pub(crate) fn load_half(&self) -> Result<Option<Zeroizing<Vec<u8>>>, HomeError> {
+        match std::fs::read(self.half_file()) {
+            Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &self.half_file(), error)),
+        }
+    }
+
+    /// Deletes it.
+    pub(crate) fn wipe_half(&self) -> Result<(), HomeError> {
+        wipe(self.half_file())
+    }
+
+    fn half_file(&self) -> PathBuf {
+        self.config.join("half")
+    }
+
     /// Deletes what opens the archive and what speaks for this computer. The settings, the log and the cache, which is ciphertext, stay.
     pub fn wipe_keys(&self) -> Result<(), HomeError> {
         [
+            self.half_file(),
             self.key_file(),
             self.certificate_key_file(),
             self.certificate_file(),

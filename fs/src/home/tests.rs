@@ -127,3 +127,127 @@ fn settings_come_back_and_unknown_ones_are_refused() {
     assert!(Settings::parse("store = '/x'\n[limits]\nmemory_mib = 8").is_err());
     assert!(Settings::parse("store = '/x'\n[retention]\nhourly = 'often'").is_err());
 }
+
+mod wrapped {
+    //! The key file of an enrolled computer.
+
+    use holdfast_crypto::DeviceHalf;
+    use holdfast_keystore_client::DeviceKey;
+
+    use super::*;
+
+    const ARCHIVE: [u8; 16] = [7; 16];
+
+    fn with(half: Option<&DeviceHalf>) -> (tempfile::TempDir, Home, DeviceKeys) {
+        let (folder, home) = home();
+        let keys = DeviceKeys::generate(UserKey::generate());
+        home.save_wrapped_keys(&keys, &ARCHIVE, half).unwrap();
+        (folder, home, keys)
+    }
+
+    fn copy(half: &DeviceHalf) -> DeviceHalf {
+        DeviceHalf::from_bytes(zeroize::Zeroizing::new(*half.expose_secret()))
+    }
+
+    #[test]
+    fn keys_come_back_with_the_keystores_half_alone() {
+        let half = DeviceHalf::generate();
+        let (_folder, home, keys) = with(Some(&half));
+        let again = home.keys_with(|| Ok::<_, HomeError>(copy(&half))).unwrap();
+        assert_eq!(again.device, keys.device);
+        let (one, other) = (&again.user_key, &keys.user_key);
+        assert_eq!(one.expose_secret(), other.expose_secret());
+        assert!(again.log_key().is_ok());
+        assert!(matches!(home.keys(), Err(HomeError::NeedsHalf { .. })));
+        let wrong = home.keys_with(|| Ok::<_, HomeError>(DeviceHalf::generate()));
+        assert!(matches!(wrong, Err(HomeError::ForeignHalf { .. })));
+        let whole = std::fs::read(home.key_file()).unwrap();
+        let key = keys.user_key.expose_secret();
+        assert!(!whole.windows(32).any(|window| window == key));
+    }
+
+    /// With the lease `off` nobody is asked for a half.
+    #[test]
+    fn without_a_half_the_file_opens_by_itself() {
+        let (_folder, home, keys) = with(None);
+        assert_eq!(home.keys().unwrap().device, keys.device);
+    }
+
+    #[test]
+    fn a_damaged_file_is_told_from_a_wrong_half() {
+        let half = DeviceHalf::generate();
+        let (_folder, home, _) = with(Some(&half));
+        let whole = std::fs::read(home.key_file()).unwrap();
+        let damaged = |bytes: &[u8]| {
+            std::fs::write(home.key_file(), bytes).unwrap();
+            home.keys_with(|| Ok::<_, HomeError>(copy(&half)))
+        };
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            assert!(
+                matches!(damaged(&bytes), Err(HomeError::BadKeyFile { .. })),
+                "byte {at}"
+            );
+        }
+        for length in [0, 15, whole.len() - 1] {
+            assert!(damaged(&whole[..length]).is_err(), "{length} bytes");
+        }
+        assert!(damaged(&[&whole[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn what_is_wiped_is_gone_and_can_be_wiped_again() {
+        let half = DeviceHalf::generate();
+        let (_folder, home, _) = with(Some(&half));
+        home.save_identity("certificate", &DeviceKey::generate())
+            .unwrap();
+        home.wipe_keys().unwrap();
+        home.wipe_keys().unwrap();
+        let left = [
+            home.key_file(),
+            home.certificate_file(),
+            home.certificate_key_file(),
+        ];
+        assert!(left.iter().all(|path| !path.exists()));
+        assert!(matches!(home.keys(), Err(HomeError::NotSetUp { .. })));
+    }
+
+    /// Everything of the archive goes, so that this home can be set up again; the lock that is held stays.
+    #[test]
+    fn a_home_that_is_forgotten_is_not_set_up() {
+        let half = DeviceHalf::generate();
+        let (_folder, home, _) = with(Some(&half));
+        home.save_settings(&Settings::new("keystore")).unwrap();
+        home.save_state("head", b"head").unwrap();
+        let lock = home.lock().unwrap();
+        home.forget().unwrap();
+        assert!(home.check_unused().is_ok());
+        assert!(home.load_state("head").unwrap().is_none());
+        assert!(home.lock().is_err());
+        drop(lock);
+    }
+
+    #[test]
+    fn settings_of_a_keystore_come_back() {
+        let text = format!(
+            "store = 'keystore'\n[server]\naddress = 'https://keystore.example.org:8470'\npin = '{}'\n\
+             user = 'alice'\narchive = '{}'\ndevice = '{}'\n",
+            hex::encode([1; 32]),
+            hex::encode(ARCHIVE),
+            hex::encode([2; 8]),
+        );
+        let mut settings = Settings::parse(&text).unwrap();
+        let server = settings.server.as_mut().unwrap();
+        assert_eq!(
+            server.lease,
+            holdfast_keystore_client::messages::Lease::Boot
+        );
+        for lease in ["boot", "off"] {
+            server.lease = serde_json::from_value(lease.into()).unwrap();
+        }
+        server.lease = holdfast_keystore_client::messages::Lease::Days(30);
+        assert_eq!(Settings::parse(&settings.to_toml()).unwrap(), settings);
+        assert!(settings.is_remote());
+    }
+}
