@@ -6,7 +6,9 @@
 //! ```
 //!
 //! The socket is there before the mount and after it: `status` works while the mount hangs, and
-//! `unmount` shows the queue while it drains. If we die between any two steps, the log has what the
+//! `unmount` shows the queue while it drains. Where the computer is enrolled, the keystore is watched meanwhile; when it says
+//! that this device is out, the keys are wiped, callers get EACCES, the drive is unmounted without waiting for the store, and the keystore is
+//! told so. If we die between any two steps, the log has what the
 //! store has not, and the next `holdfast mount` clears the stale mount and goes on.
 
 use std::io;
@@ -24,6 +26,7 @@ use crate::control::{Answer, Listener, Reply, Request};
 use crate::engine::Engine;
 use crate::filesystem::{FsError, Leftover, Status};
 use crate::fuse::{self, MountOptions};
+use crate::keystore::{Keystore, Watch};
 
 /// How long the end of a daemon waits for the store when a signal asked for it.
 const DRAIN_AT_SIGNAL: Duration = Duration::from_secs(20);
@@ -34,6 +37,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// What ends a daemon.
 enum End {
     Signal,
+    /// The device is out, and its keys are wiped; the keystore waits to hear that nothing is mounted any more.
+    Deauthorised(Keystore),
     Request {
         timeout: Option<Duration>,
         answer: Answer,
@@ -60,10 +65,12 @@ pub fn run(
     )?;
     watch_signals(ends.clone())?;
     let over = Arc::new(AtomicBool::new(false));
+    let watch = watch_keystore(&engine, ends.clone())?;
     let control = Control {
         engine: Arc::clone(&engine),
         target: target.to_owned(),
         ends,
+        watch: watch.clone(),
     };
     std::thread::Builder::new().name("control".into()).spawn({
         let over = Arc::clone(&over);
@@ -75,12 +82,46 @@ pub fn run(
     if let Err(error) = drive.unmount() {
         tracing::warn!(%error, "the kernel did not unmount");
     }
-    let leftover = drain(&engine, end);
+    let leftover = match end {
+        Some(End::Deauthorised(keystore)) => {
+            confirm(&keystore);
+            Leftover::default()
+        }
+        end => drain(&engine, end),
+    };
+    if let Some(watch) = watch {
+        watch.end();
+    }
     over.store(true, Ordering::Release);
     // The socket's file goes with the process's other state; a connection wakes the thread up.
     let _ = std::fs::remove_file(crate::control::socket_path(state));
     tracing::info!(left_bytes = leftover.bytes, "the drive has ended");
     Ok(leftover)
+}
+
+/// Begins to watch the keystore of an enrolled home.
+fn watch_keystore(engine: &Arc<Engine>, ends: Sender<End>) -> io::Result<Option<Watch>> {
+    let (home, settings) = (engine.archive.home(), engine.archive.settings());
+    if settings.server.is_none() {
+        return Ok(None);
+    }
+    let keystore = Keystore::open(home, settings).map_err(io::Error::other)?;
+    let drive = Arc::clone(&engine.filesystem);
+    let out = move |keystore| {
+        drive.shut();
+        if ends.send(End::Deauthorised(keystore)).is_err() {
+            tracing::debug!("deauthorised while ending");
+        }
+    };
+    Watch::start(keystore, out).map(Some)
+}
+
+/// Without it the keystore shows the device as not confirmed, and nothing else is different.
+fn confirm(keystore: &Keystore) {
+    match crate::keystore::wait(keystore.client().confirm_wiped()) {
+        Ok(()) => tracing::warn!("the keystore knows that the keys are wiped"),
+        Err(error) => tracing::warn!(%error, "the keystore was not told that the keys are wiped"),
+    }
 }
 
 fn wait(ended: &Receiver<End>, is_over: impl Fn() -> bool) -> Option<End> {
@@ -98,7 +139,7 @@ fn wait(ended: &Receiver<End>, is_over: impl Fn() -> bool) -> Option<End> {
 fn drain(engine: &Arc<Engine>, end: Option<End>) -> Leftover {
     let (limit, mut answer) = match end {
         Some(End::Request { timeout, answer }) => (timeout, Some(answer)),
-        Some(End::Signal) | None => (Some(DRAIN_AT_SIGNAL), None),
+        Some(End::Signal | End::Deauthorised(_)) | None => (Some(DRAIN_AT_SIGNAL), None),
     };
     let (done, result) = crossbeam_channel::bounded(1);
     let worker = Arc::clone(engine);
@@ -165,6 +206,7 @@ struct Control {
     engine: Arc<Engine>,
     target: PathBuf,
     ends: Sender<End>,
+    watch: Option<Watch>,
 }
 
 impl Control {
@@ -213,6 +255,7 @@ impl Control {
         status["mounted_on"] = json!(self.target);
         status["pid"] = json!(std::process::id());
         status["store_state"] = store_state(&self.engine);
+        status["keystore"] = json!(self.watch.as_ref().map(Watch::state));
         status
     }
 

@@ -23,7 +23,7 @@ pub mod types;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -80,6 +80,8 @@ pub struct Filesystem {
     pub(crate) automatic: Option<Duration>,
     rate: Mutex<status::Rate>,
     kernel: RwLock<Option<Arc<dyn Invalidate>>>,
+    /// The device was deauthorised: nobody gets in any more.
+    is_shut: AtomicBool,
 }
 
 /// Which part of the drive an inode number belongs to.
@@ -210,6 +212,7 @@ impl Filesystem {
             automatic,
             rate: Mutex::default(),
             kernel: RwLock::default(),
+            is_shut: AtomicBool::new(false),
         }
     }
 
@@ -276,6 +279,16 @@ impl Filesystem {
                 .look_up(state.file, folder.file, &name, state.linked);
             Ok(attr_of(&state))
         })
+    }
+
+    /// This device is out: every call from the mount is refused from now on.
+    pub fn shut(&self) {
+        self.is_shut.store(true, Ordering::Release);
+    }
+
+    /// Whether it is.
+    pub fn is_shut(&self) -> bool {
+        self.is_shut.load(Ordering::Acquire)
     }
 
     /// The kernel forgets `count` lookups.

@@ -70,6 +70,9 @@ impl Shell {
         C: Fn(&Filesystem) -> FsResult<T> + Send + 'static,
         D: FnOnce(R, T) + Send + 'static,
     {
+        if self.drive.is_shut() {
+            return finish(reply, Err(FsError::Access), answer);
+        }
         match blocking::without_waiting(|| call(&self.drive)) {
             Err(FsError::WouldBlock) => self.serve_on_pool(reply, call, answer),
             result => finish(reply, result, answer),
@@ -83,6 +86,9 @@ impl Shell {
         C: Fn(&Filesystem) -> FsResult<T> + Send + 'static,
         D: FnOnce(R, T) + Send + 'static,
     {
+        if self.drive.is_shut() {
+            return finish(reply, Err(FsError::Access), answer);
+        }
         let drive = Arc::clone(&self.drive);
         self.pool.spawn_blocking(move || {
             let result = blocking::with_deadline(Instant::now() + DEADLINE, || call(&drive));
@@ -402,6 +408,9 @@ impl fuser::Filesystem for Shell {
         reply: ReplyWrite,
     ) {
         let kill_suid = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        if self.drive.is_shut() {
+            return finish(reply, Err(FsError::Access), |_, ()| ());
+        }
         match blocking::without_waiting(|| {
             self.drive.write(ino.0, handle.0, offset, data, kill_suid)
         }) {

@@ -5,10 +5,15 @@
 
 mod grants;
 mod lease;
+mod watch;
+
+use std::collections::BTreeMap;
 
 use holdfast_crypto::DeviceHalf;
 use holdfast_keystore_client::escrow::{Digest, SignedPolicy};
+use holdfast_keystore_client::names::Fingerprint;
 use holdfast_keystore_client::{AddressError, Client, ClientError};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::archive::runtime;
@@ -16,11 +21,15 @@ use crate::home::{Home, HomeError, ServerSettings, Settings};
 
 pub use grants::granted_store;
 pub use lease::keep as keep_half;
+pub use watch::{KeystoreState, Watch};
 
 /// Name of the state that holds the newest version of the key's record that was seen.
 const SEEN_SLOTS: &str = "slots-seen";
 /// Name of the state that holds the organisation's policy of recovery admins.
 const ADMINS: &str = "recovery-admins";
+
+/// The connections of this process, by the certificate that they began with: whoever renews it renews it for all.
+static CLIENTS: Mutex<BTreeMap<Fingerprint, Client>> = Mutex::new(BTreeMap::new());
 
 /// What an enrolled home has.
 pub struct Keystore {
@@ -60,8 +69,12 @@ impl Keystore {
         let server = settings.server.clone();
         let server = server.ok_or(KeystoreError::NotEnrolled)?;
         let identity = home.identity()?;
-        // The connection's timers belong to the program's one runtime.
-        let client = Client::new(server.address.parse()?, server.pin, Some(&identity))?;
+        let mut clients = CLIENTS.lock();
+        let client = match clients.get(&identity.fingerprint()) {
+            Some(client) => client.clone(),
+            None => Client::new(server.address.parse()?, server.pin, Some(&identity))?,
+        };
+        clients.insert(identity.fingerprint(), client.clone());
         Ok(Keystore {
             home: home.clone(),
             server,

@@ -85,6 +85,7 @@ fn describe(status: &Value) -> String {
                 row(name, text(&status[key]));
             }
         }
+        keystore_rows(&status["keystore"], &mut row);
         for (name, value) in status["store_state"].as_object().into_iter().flatten() {
             row(&format!("store: {}", name.replace('_', " ")), text(value));
         }
@@ -93,6 +94,34 @@ fn describe(status: &Value) -> String {
         table.add_row(["backup".to_owned(), text(&status["backup_overdue"])]);
     }
     table.to_string()
+}
+
+/// Nothing for a home without a keystore.
+fn keystore_rows(keystore: &Value, row: &mut impl FnMut(&str, String)) {
+    if keystore.is_null() {
+        return;
+    }
+    row("keystore", text(&keystore["address"]));
+    if let Some(since) = keystore["trouble_since"].as_i64() {
+        let since = shown_time(Time {
+            seconds: since,
+            nanos: 0,
+        });
+        let trouble = text(&keystore["trouble"]);
+        row(
+            "keystore: trouble",
+            format!("since {since}: {trouble}. Writes go on into the log and are stored later"),
+        );
+    }
+    row("keystore: device", text(&keystore["device"]));
+    row("keystore: lease", lease(&keystore["lease"]));
+}
+
+fn lease(lease: &Value) -> String {
+    match lease["days"].as_u64() {
+        Some(days) => format!("{days} days, renewed while the keystore answers"),
+        None => text(lease),
+    }
 }
 
 /// The newest snapshot of this device and those that are on their way.

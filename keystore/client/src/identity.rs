@@ -4,6 +4,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use holdfast_protocol::names::{Fingerprint, HexBytes};
@@ -79,6 +80,19 @@ impl Clone for Identity {
 }
 
 impl Identity {
+    /// Whether a third of the certificate's time is over at `now`, in seconds since 1970: then a new one is asked for.
+    pub fn is_due(&self, now_seconds: i64) -> bool {
+        let Ok((_, certificate)) = X509Certificate::from_der(&self.certificate) else {
+            return true;
+        };
+        let validity = certificate.validity();
+        let (begin, end) = (
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        );
+        now_seconds >= begin + (end - begin) / 3
+    }
+
     /// SHA-256 of the certificate: how the server knows the device.
     pub fn fingerprint(&self) -> Fingerprint {
         fingerprint(&self.certificate)
@@ -97,5 +111,18 @@ mod tests {
         assert!(key.request().contains("BEGIN CERTIFICATE REQUEST"));
         assert!(DeviceKey::from_pem("").is_err());
         assert!(key.with_certificate("nonsense").is_err());
+    }
+
+    #[test]
+    fn a_certificate_is_due_when_a_third_of_its_time_is_over() {
+        let key = DeviceKey::generate();
+        let mut parameters = CertificateParams::default();
+        parameters.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2026, 1, 16);
+        let pem = parameters.self_signed(&key.0).unwrap().pem();
+        let identity = key.with_certificate(&pem).unwrap();
+        let begin = rcgen::date_time_ymd(2026, 1, 1).unix_timestamp();
+        assert!(!identity.is_due(begin + 5 * 86_400 - 1));
+        assert!(identity.is_due(begin + 5 * 86_400));
     }
 }
