@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::joining::{Joining, LeaseArguments};
 use super::proving::with_codes;
-use super::secrets::{CodeArguments, Codes, new_password, token, write_new};
+use super::secrets::{CodeArguments, Codes, check_new, new_password, token, write_new};
 use super::store_arguments::computer_name;
 use super::{CommandError, Context, Output, opening};
 use crate::archive::Archive;
@@ -64,6 +64,8 @@ impl Enrol {
     pub fn run(self, context: &Context) -> Result<Output, CommandError> {
         let home = opening::home()?;
         home.check_not_set_up().map_err(CommandError::from_error)?;
+        check_new(self.recovery_code_out.as_deref())?;
+        check_new(self.codes.second_factor_file.as_deref())?;
         let token = self.token()?;
         let password = new_password(self.password_file.as_deref())?;
         let begun = Enrolment::begin(&token, password, PasswordCost::standard());
@@ -149,9 +151,12 @@ impl Enrol {
     }
 
     fn half_done(&self, error: &CommandError) -> CommandError {
+        let code = match self.recovery_code_out {
+            Some(_) => "",
+            None => ", and then `holdfast key show-recovery-code` to write the recovery code down",
+        };
         CommandError::new(format!(
-            "you are enrolled, but this computer is not set up: {error}. Run `holdfast login {}`, and then \
-             `holdfast key show-recovery-code` to write the recovery code down",
+            "you are enrolled, but this computer is not set up: {error}. Run `holdfast login {}`{code}",
             self.server
         ))
     }

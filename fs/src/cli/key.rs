@@ -7,7 +7,7 @@ use holdfast_keystore_client::Opened;
 use serde_json::json;
 
 use super::proving::prove;
-use super::secrets::{ProofArguments, write_new};
+use super::secrets::{ProofArguments, check_new, write_new};
 use super::{CommandError, Context, Output, devices, opening};
 use crate::keystore::{keep_seen_slots, wait};
 
@@ -49,6 +49,7 @@ impl Key {
                 Ok(Output::new(text, json!({ "recovery_code": code.as_str() })))
             }
             KeyAct::Export { file, proof } => {
+                check_new(Some(&file))?;
                 let opened = open(context, &proof)?;
                 let code = recovery_code(&opened)?;
                 write_new(&file, "recovery code", &code)?;

@@ -164,6 +164,17 @@ pub(super) fn token(file: Option<&Path>) -> Result<Zeroizing<String>, CommandErr
     )
 }
 
+/// Fails early if [`write_new`] would fail later, when others know of the secret already.
+pub(super) fn check_new(path: Option<&Path>) -> Result<(), CommandError> {
+    match path {
+        Some(path) if path.symlink_metadata().is_ok() => Err(CommandError::new(format!(
+            "{} is there already; name a new file, or take this one away",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Puts a secret into a new file that nobody else can read.
 pub(super) fn write_new(path: &Path, what: &str, secret: &str) -> Result<(), CommandError> {
     let write = || -> std::io::Result<()> {
@@ -250,6 +261,8 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(*read_file(&file).unwrap(), "hfr1-test");
         assert!(write_new(&file, "code", "another").is_err());
+        assert!(check_new(Some(&file)).is_err());
+        assert!(check_new(Some(&folder.path().join("other"))).is_ok());
     }
 
     #[test]
