@@ -22,38 +22,46 @@ impl Logout {
         let settings = opening::settings(&home, context)?;
         // A mounted drive holds it: its last writes would be lost.
         let lock = home.lock().map_err(CommandError::from_error)?;
-        let told = tell(&home, &settings);
-        if let Err(error) = &told
-            && !(self.offline && matches!(error, KeystoreError::Call(_)))
-        {
-            return Err(CommandError::because(
-                "this computer is not logged out; add --offline to wipe it all the same",
-                told.err().unwrap_or(KeystoreError::NotEnrolled),
-            ));
-        }
-        home.forget().map_err(CommandError::from_error)?;
-        drop(lock);
-        let text = match &told {
-            Ok(()) => {
-                "This computer is logged out: its certificate is worth nothing, and its keys are wiped.\n"
+        let told = deauthorise(&home, &settings);
+        let keystore = match told {
+            Ok(keystore) => keystore,
+            Err(KeystoreError::Call(error)) if self.offline => {
+                tracing::warn!(%error, "the keystore was not told");
+                None
             }
-            Err(_) => {
-                "The keys on this computer are wiped. The keystore does not know yet: run `holdfast deauthorise` on another device.\n"
+            Err(error) => {
+                let what =
+                    "this computer is not logged out (--offline wipes it without the keystore)";
+                return Err(CommandError::because(what, error));
             }
         };
-        Ok(Output::new(text, json!({ "keystore_told": told.is_ok() })))
+        home.forget().map_err(CommandError::from_error)?;
+        drop(lock);
+        if let Some(keystore) = &keystore
+            && let Err(error) = wait(keystore.client().confirm_wiped())
+        {
+            tracing::warn!(%error, "the keystore was not told that the keys are wiped");
+        }
+        let text = match &keystore {
+            Some(_) => {
+                "This computer is logged out: its certificate is worth nothing, and its keys are wiped.\n"
+            }
+            None => {
+                "The keys on this computer are wiped. If the keystore does not know yet, run `holdfast deauthorise` on another device.\n"
+            }
+        };
+        let json = json!({ "keystore_told": keystore.is_some() });
+        Ok(Output::new(text, json))
     }
 }
 
 /// Nothing is to be told if a logout before this one has wiped the certificate already.
-fn tell(home: &Home, settings: &Settings) -> Result<(), KeystoreError> {
+fn deauthorise(home: &Home, settings: &Settings) -> Result<Option<Keystore>, KeystoreError> {
     if settings.server.is_some() && !home.certificate_file().exists() {
-        return Ok(());
+        return Ok(None);
     }
     let keystore = Keystore::open(home, settings)?;
-    let (client, device) = (keystore.client(), keystore.server().device);
-    Ok(wait(async {
-        client.deauthorise_device(device).await?;
-        client.confirm_wiped().await
-    })?)
+    let device = keystore.server().device;
+    wait(keystore.client().deauthorise_device(device))?;
+    Ok(Some(keystore))
 }
