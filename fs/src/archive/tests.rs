@@ -12,6 +12,8 @@ use crate::format::{
 };
 use crate::store_commit::{CommitDraft, CommitOutcome};
 
+mod enrolled;
+
 /// A computer: a home folder and the store that it uses.
 pub(crate) struct Computer {
     pub(crate) _folder: tempfile::TempDir,

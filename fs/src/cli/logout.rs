@@ -62,6 +62,10 @@ fn deauthorise(home: &Home, settings: &Settings) -> Result<Option<Keystore>, Key
     }
     let keystore = Keystore::open(home, settings)?;
     let device = keystore.server().device;
-    wait(keystore.client().deauthorise_device(device))?;
+    match wait(keystore.client().deauthorise_device(device)) {
+        // Another device was faster.
+        Err(error) if error.code() == Some("deauthorised") => {}
+        told => told?,
+    }
     Ok(Some(keystore))
 }
