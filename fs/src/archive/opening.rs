@@ -12,12 +12,16 @@ use crate::format::keyring::CHUNKER_FASTCDC;
 use crate::format::{EpochSecret, Time};
 use crate::keystore::{self, Keystore};
 use crate::read_path::Caches;
-use holdfast_backend::store::{self, StoreConfig};
+use holdfast_backend::store::{self, StoreConfig, StoreErrorKind};
 use holdfast_crypto::ArchiveSecret;
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// How often two devices that are added at once may collide.
-const KEYRING_ROUNDS: usize = 8;
+const KEYRING_ROUNDS: u32 = 10;
+/// A keystore grants one keyring of a version: the other device's. If that one is never stored, its grant ends after two minutes, and the
+/// waits of all rounds together are longer.
+const FIRST_KEYRING_WAIT: Duration = Duration::from_millis(250);
 
 /// Writes the key file of a new device.
 pub type SaveKeys<'a> = &'a dyn Fn(&DeviceKeys) -> Result<(), HomeError>;
@@ -418,17 +422,28 @@ fn store_keyring(
 ) -> Result<Opened, ArchiveError> {
     let runtime = runtime::handle();
     let location = store.location();
-    for _ in 0..KEYRING_ROUNDS {
+    for round in 0..KEYRING_ROUNDS {
         let mut keyring = change(opened.keyring);
         if !opened.merged {
             keyring.version += 1;
         }
         let object = keyring.to_object(&opened.recovery_slot, key);
-        wait_for(&runtime, None, store.put_new(&object)).expect("there is no deadline")?;
+        let put = wait_for(&runtime, None, store.put_new(&object)).expect("there is no deadline");
+        let is_refused = match put {
+            Err(error) if error.kind() == StoreErrorKind::Refused && round + 1 < KEYRING_ROUNDS => {
+                tracing::info!(%error, "another device changes the keyring; it is read again");
+                std::thread::sleep(FIRST_KEYRING_WAIT * (1 << round));
+                true
+            }
+            put => put.map(|_| false)?,
+        };
         let newest = wait_for(&runtime, None, keyrings::load_newest(&**store))
             .expect("there is no deadline")?;
         let version = keyring.version;
         opened = keyrings::open(&newest, key, &location)?;
+        if is_refused {
+            continue;
+        }
         if !opened.merged
             && opened.keyring.version >= version
             && opened.keyring.devices == keyring.devices

@@ -1,5 +1,9 @@
 //! Archives whose keys are made, and escrowed, before there is an archive.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use holdfast_backend::store::{Capabilities, Listed, Operation, StoreErrorKind, Stored};
 use holdfast_crypto::{DeviceHalf, DeviceId};
 use zeroize::Zeroizing;
 
@@ -153,4 +157,62 @@ fn a_home_without_settings_is_set_up_anew() {
     let joined = laptop.join(copy(&user_key), device, None).unwrap();
     assert_eq!(joined.device(), device);
     assert!(home.check_not_set_up().is_err());
+}
+
+/// Refuses the first puts, as a keystore does that has granted another device's keyring of this version.
+struct Granting {
+    inner: Arc<MemoryStore>,
+    refusals: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Granting {
+    async fn put_new(&self, object: &Object) -> Result<Stored, StoreError> {
+        let take = |left: usize| left.checked_sub(1);
+        let order = Ordering::SeqCst;
+        if self.refusals.fetch_update(order, order, take).is_ok() {
+            let kind = StoreErrorKind::Refused;
+            return Err(StoreError::new(kind, Operation::Put, "memory"));
+        }
+        self.inner.put_new(object).await
+    }
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, StoreError> {
+        self.inner.get(name).await
+    }
+    async fn get_range(
+        &self,
+        name: &ObjectName,
+        range: std::ops::Range<u64>,
+    ) -> Result<Bytes, StoreError> {
+        self.inner.get_range(name, range).await
+    }
+    async fn list(&self, folder: Folder) -> Result<Vec<Listed>, StoreError> {
+        self.inner.list(folder).await
+    }
+    async fn delete(&self, name: &ObjectName) -> Result<(), StoreError> {
+        self.inner.delete(name).await
+    }
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    async fn probe(&self) -> Result<Capabilities, StoreError> {
+        self.inner.probe().await
+    }
+}
+
+#[test]
+fn a_keyring_that_the_keystore_does_not_grant_is_read_again_and_changed_anew() {
+    let inner = memory();
+    let laptop = Enrolled::new(inner.clone());
+    let user_key = UserKey::generate();
+    let code = RecoveryCode::generate();
+    drop(laptop.create(copy(&user_key), &code).unwrap());
+    let desktop = Enrolled::new(Arc::new(Granting {
+        inner,
+        refusals: AtomicUsize::new(2),
+    }));
+    let joined = desktop
+        .join(copy(&user_key), DeviceId::generate(), None)
+        .unwrap();
+    assert_eq!(joined.devices().len(), 2);
 }
