@@ -42,7 +42,7 @@ pub(super) fn with_codes<T>(
                 if matches!(error.code(), Some("login_failed" | "second_factor"))
                     && codes.has_more() =>
             {
-                tracing::info!(%error, "another code is tried");
+                codes.tell_refused(&error.to_string());
             }
             outcome => return outcome.map_err(CommandError::from_error),
         }

@@ -125,6 +125,19 @@ impl Codes {
         }
     }
 
+    /// To the person who types the next one, on standard error: the result comes later.
+    pub(super) fn tell_refused(&self, sentence: &str) {
+        match self.source {
+            Source::Typed => {
+                // Whoever closed standard error sees no prompt either.
+                let _ = writeln!(std::io::stderr(), "{sentence}");
+            }
+            Source::File(_) | Source::Calculated(_) => {
+                tracing::info!("a code of the second factor was refused; another one is tried");
+            }
+        }
+    }
+
     /// Whether there is another code after a refusal.
     pub(super) fn has_more(&self) -> bool {
         self.tries < TRIES && !matches!(self.source, Source::File(_))
