@@ -168,7 +168,9 @@ impl Authority {
         let wanted = names.join("\n");
         let names_file = self.folder.join("server.names");
         let same = fs::read_to_string(&names_file).is_ok_and(|made_for| made_for == wanted);
-        if same && paths.1.exists() && ends_late_enough(&paths.0) {
+        let whole =
+            fs::read_to_string(&paths.0).is_ok_and(|chain| chain.ends_with(&self.certificate_pem));
+        if same && whole && paths.1.exists() && ends_late_enough(&paths.0) {
             return Ok(paths);
         }
         let key = KeyPair::generate().expect("the random generator does not fail");
@@ -183,7 +185,9 @@ impl Authority {
         // The names come last: without them, this runs again.
         let _ = fs::remove_file(&names_file);
         write(&paths.1, Zeroizing::new(key.serialize_pem()).as_bytes())?;
-        write(&paths.0, certificate.pem().as_bytes())?;
+        // With the authority's own: devices know it by its fingerprint alone.
+        let chain = format!("{}{}", certificate.pem(), self.certificate_pem);
+        write(&paths.0, chain.as_bytes())?;
         write(&names_file, wanted.as_bytes())?;
         Ok(paths)
     }
@@ -215,13 +219,6 @@ impl Authority {
             fingerprint: issued.fingerprint,
             expires: Timestamp::from_second(expires).unwrap_or(Timestamp::MAX),
         }
-    }
-
-    /// SHA-256 of its certificate, which clients pin.
-    pub fn fingerprint(&self) -> Fingerprint {
-        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())
-            .expect("it was made here, or read at the start");
-        fingerprint(&der)
     }
 
     /// Makes the first operator's credential: certificate, key and authority in one PEM text, with what the table needs.

@@ -76,6 +76,13 @@ pub fn server_fingerprint(files: &TlsFiles) -> Result<Fingerprint, TlsError> {
     Ok(fingerprint(&certificates(&files.certificate)?[0]))
 }
 
+/// What devices pin: the last certificate of the chain that the server shows, which is the authority's own unless another chain is
+/// configured.
+pub fn pinned_fingerprint(files: &TlsFiles) -> Result<Fingerprint, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    Ok(fingerprint(chain.last().unwrap_or(&chain[0])))
+}
+
 /// At least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bad = |sentence: String| TlsError::File {

@@ -22,6 +22,7 @@ use crate::accounts::{Account, DEVICES, TokenDigest, USERS};
 use crate::audit::Event;
 use crate::names::{HexBytes, PersonName};
 use crate::server::Server;
+use crate::tls::pinned_fingerprint;
 use crate::vault::Vault;
 
 /// A token that was not used by then is worth nothing.
@@ -177,7 +178,10 @@ fn add_now(server: &Server, caller: &Caller, wanted: AddUser) -> Result<AddedUse
     let policy_root = vault.policy()?.map(|policy| policy.root().fingerprint());
     let token = EnrolmentToken {
         secret: SecretHex::copy_of(&secret),
-        authority: server.authority.fingerprint(),
+        authority: pinned_fingerprint(&server.tls_files).map_err(|error| {
+            tracing::error!(%error, "the server's certificate");
+            ApiError::storage()
+        })?,
         policy_root,
         user: wanted.name,
         address: server.public_address(),

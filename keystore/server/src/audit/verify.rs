@@ -117,7 +117,7 @@ impl Walk {
         loop {
             while ahead.len() < 2 {
                 match next_line(read)? {
-                    Next::Line(seen) => ahead.push_back(seen),
+                    Next::Line(seen) => ahead.push_back(*seen),
                     Next::Torn(bytes) => {
                         walked.torn_bytes = bytes;
                         break;
@@ -202,7 +202,7 @@ fn sequence(seen: &Seen) -> Option<u64> {
 }
 
 enum Next {
-    Line(Seen),
+    Line(Box<Seen>),
     Torn(u64),
     End,
 }
@@ -229,11 +229,11 @@ fn next_line(read: &mut impl BufRead) -> io::Result<Next> {
         read.consume(taken);
         if end.is_some() {
             let line = (content.len() <= LINE_BYTES).then(|| Line::parse(&content));
-            return Ok(Next::Line(Seen {
+            return Ok(Next::Line(Box::new(Seen {
                 line: line.flatten(),
                 hash: line::hash(&content),
                 bytes,
-            }));
+            })));
         }
     }
 }

@@ -10,12 +10,13 @@ use holdfast_keystore::server::Phase;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::enrolment::devices_of_every_state;
 use crate::support::{HOLDERS, Person, TestServer};
 
-/// Method, path, who may (o)perator, (h)older, (a)uditor, (-) anyone; when: (0) uninitialised, (s)ealed, (u)nsealed.
+/// Method, path, who may (o)perator, (h)older, (a)uditor, a (p)rovisional device, an active (d)evice, one that is out (x), (-) anyone; when: (0) uninitialised, (s)ealed, (u)nsealed.
 const TABLE: &[(&str, &str, &str, &str)] = &[
-    ("GET", "/v1/health", "-oha", "0su"),
-    ("GET", "/v1/openapi.json", "-oha", "0su"),
+    ("GET", "/v1/health", "-ohapdx", "0su"),
+    ("GET", "/v1/openapi.json", "-ohapdx", "0su"),
     ("GET", "/metrics", "oha", "0su"),
     ("GET", "/v1/status", "oha", "0su"),
     ("POST", "/v1/init", "o", "0s"),
@@ -36,6 +37,38 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/v1/snapshot/restore", "o", "0"),
     ("GET", "/v1/audit/tail", "oa", "u"),
     ("GET", "/v1/audit/verify", "oa", "u"),
+    ("GET", "/v1/users", "oa", "u"),
+    ("POST", "/v1/users", "o", "u"),
+    ("PUT", "/v1/users/{name}/state", "o", "u"),
+    ("GET", "/v1/users/{name}/devices", "oa", "u"),
+    (
+        "POST",
+        "/v1/users/{name}/devices/{device}/deauthorise",
+        "o",
+        "u",
+    ),
+    ("GET", "/v1/policy", "oapd", "u"),
+    ("PUT", "/v1/policy", "o", "u"),
+    ("POST", "/v1/enrol/begin", "-ohapdx", "u"),
+    ("POST", "/v1/enrol/password", "-ohapdx", "u"),
+    ("POST", "/v1/enrol/certificate", "-ohapdx", "u"),
+    ("POST", "/v1/enrol/account", "p", "u"),
+    ("POST", "/v1/enrol/authorise", "pd", "u"),
+    ("POST", "/v1/enrol/stored", "d", "u"),
+    ("POST", "/v1/login/start", "-ohapdx", "u"),
+    ("POST", "/v1/login/finish", "-ohapdx", "u"),
+    ("GET", "/v1/slots", "pd", "u"),
+    ("PUT", "/v1/slots", "pd", "u"),
+    ("POST", "/v1/password/start", "d", "u"),
+    ("POST", "/v1/password/finish", "d", "u"),
+    ("GET", "/v1/device/half", "pd", "u"),
+    ("POST", "/v1/device/ready", "pd", "u"),
+    ("POST", "/v1/device/certificate", "d", "u"),
+    ("GET", "/v1/device/watch", "pdx", "u"),
+    ("POST", "/v1/device/confirm", "x", "u"),
+    ("GET", "/v1/devices", "d", "u"),
+    ("POST", "/v1/devices/{device}/deauthorise", "d", "u"),
+    ("GET", "/v1/store", "pd", "u"),
 ];
 
 struct Callers {
@@ -44,6 +77,8 @@ struct Callers {
     auditor: Client,
     removed: Client,
     anonymous: Client,
+    /// In their order: provisional, active, out. There are none before the keystore is open.
+    devices: Vec<(char, Client)>,
 }
 
 impl Callers {
@@ -59,16 +94,19 @@ impl Callers {
             auditor: server.client(auditor),
             removed: server.client(removed),
             anonymous: server.anonymous(),
+            devices: Vec::new(),
         }
     }
 }
 
 /// Calls with a body that no route takes, so that whoever is let in gets no further than the body.
 async fn call(client: &Client, method: &str, path: &str) -> (StatusCode, Option<ErrorBody>) {
-    let path = path.replace("{name}", "Nobody!");
+    let path = path
+        .replace("{name}", "Nobody!")
+        .replace("{device}", "none");
     let method: Method = method.parse().unwrap();
     let mut request = client.request(method.clone(), &path);
-    if method == Method::POST {
+    if [Method::POST, Method::PUT].contains(&method) {
         request = request
             .header("content-type", "application/json")
             .body("no JSON");
@@ -87,6 +125,8 @@ fn let_in(answer: &(StatusCode, Option<ErrorBody>)) -> bool {
         ErrorCode::NoCertificate,
         ErrorCode::UnknownCertificate,
         ErrorCode::Role,
+        ErrorCode::DeviceState,
+        ErrorCode::Deauthorised,
         ErrorCode::Sealed,
         ErrorCode::Uninitialised,
         ErrorCode::AlreadyUnsealed,
@@ -111,7 +151,9 @@ async fn walk(callers: &Callers, phase: Phase) {
         for (role, client) in by_role {
             let answer = call(client, method, path).await;
             let at = format!("{method} {path} by {role}, {phase:?}: {answer:?}");
-            if !who.contains(role) {
+            if !who.contains(role) && !now && who.contains(['p', 'd', 'x']) {
+                assert!(!let_in(&answer), "{at}");
+            } else if !who.contains(role) {
                 assert_eq!(code(&answer), Some(ErrorCode::Role), "{at}");
                 assert_eq!(answer.0, StatusCode::FORBIDDEN, "{at}");
             } else if now {
@@ -127,7 +169,22 @@ async fn walk(callers: &Callers, phase: Phase) {
                 assert!(wanted.contains(&code(&answer).unwrap()), "{at}");
             }
         }
+        for (state, client) in &callers.devices {
+            let answer = call(client, method, path).await;
+            let at = format!("{method} {path} by a device {state}, {phase:?}: {answer:?}");
+            assert_eq!(let_in(&answer), now && who.contains(*state), "{at}");
+            if *state == 'x' && who.contains('d') && !who.contains('x') && now {
+                assert_eq!(code(&answer), Some(ErrorCode::Deauthorised), "{at}");
+            }
+        }
         let open = who.contains('-');
+        // Who a device is stands behind the barrier: a sealed server says that it is sealed before it asks for a certificate.
+        let of_devices = !who.contains(['o', 'h', 'a', '-']);
+        if of_devices && phase != Phase::Unsealed {
+            let answer = call(&callers.anonymous, method, path).await;
+            assert_eq!(answer.0, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}");
+            continue;
+        }
         let answer = call(&callers.anonymous, method, path).await;
         let stopped = code(&answer) == Some(ErrorCode::NoCertificate);
         assert_eq!(
@@ -156,12 +213,22 @@ async fn every_role_and_call_in_every_state() {
         .operator()
         .request(Method::DELETE, "/v1/operators/rick");
     server.operator().send(gone).await.unwrap();
-    let callers = Callers::of(&server, &holders[0], &auditor, &removed).await;
+    let mut callers = Callers::of(&server, &holders[0], &auditor, &removed).await;
     walk(&callers, Phase::Uninitialised).await;
     let shares = server.init(3, &HOLDERS).await;
     walk(&callers, Phase::Sealed).await;
     server.unseal(&holders, &shares[..3]).await;
+    callers.devices = devices_of_every_state(&server).await;
     walk(&callers, Phase::Unsealed).await;
+    // The call itself changes nothing here: its body is none.
+    let seal = server.operator().request(Method::POST, "/v1/seal");
+    server
+        .operator()
+        .send(seal.json(&serde_json::json!({})))
+        .await
+        .unwrap();
+    assert_eq!(server.status().await.phase, Phase::Sealed);
+    walk(&callers, Phase::Sealed).await;
 }
 
 /// The table above, the server's own, and its description name the same calls.

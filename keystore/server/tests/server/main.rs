@@ -11,6 +11,7 @@ mod audit;
 mod ceremonies;
 mod clock;
 mod description;
+mod enrolment;
 mod hostile;
 mod process;
 mod secrets;
