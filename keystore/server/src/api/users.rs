@@ -28,6 +28,9 @@ use crate::vault::Vault;
 /// A token that was not used by then is worth nothing.
 const TOKEN: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// The most that a quota can be: what the description's `int64` can be.
+const QUOTA: u64 = i64::MAX as u64;
+
 /// Everybody.
 #[utoipa::path(
     get,
@@ -142,6 +145,12 @@ pub async fn deauthorise(
 }
 
 fn add_now(server: &Server, caller: &Caller, wanted: AddUser) -> Result<AddedUser, ApiError> {
+    if wanted.quota_bytes.is_some_and(|quota| quota > QUOTA) {
+        return Err(ApiError::unfit(
+            "the quota is more than any store has",
+            "leave it out for no limit",
+        ));
+    }
     let mut vault = server.vault.write();
     let there = vault.account(&wanted.name)?;
     if there

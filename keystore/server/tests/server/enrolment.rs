@@ -85,7 +85,7 @@ pub async fn certify(
     token: &EnrolmentToken,
     device: u8,
 ) -> (Certified, SecondFactor, DeviceKey) {
-    let enrolment = begin(&token).await.unwrap();
+    let enrolment = begin(token).await.unwrap();
     let factor = SecondFactor::from_address(enrolment.second_factor()).unwrap();
     enrolment.confirm(factor.code(now(server))).await.unwrap();
     let key = DeviceKey::generate();
