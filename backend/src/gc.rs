@@ -213,7 +213,10 @@ async fn announce(
 /// forgotten ones still has its refs, and `undelete` can tell what is left of it.
 async fn delete(store: &dyn ObjectStore, names: &BTreeSet<ObjectName>) -> Result<(), StoreError> {
     for stage in deletion_stages(names) {
-        let deletes = stage.iter().map(|name| store.delete(name));
+        let mut deletes = Vec::with_capacity(stage.len());
+        for name in &stage {
+            deletes.push(store.delete(name));
+        }
         stream::iter(deletes)
             .buffer_unordered(DELETES_AT_ONCE)
             .try_collect::<()>()

@@ -110,6 +110,33 @@ impl ObjectName {
         }
     }
 
+    /// Its number, if no other content may ever stand under the same number of the same device.
+    pub fn number(&self) -> Option<u64> {
+        match *self {
+            Self::Pack(_) | Self::Index(_) | Self::Key(_) => None,
+            Self::Refs { sequence: n, .. }
+            | Self::Commit { sequence: n, .. }
+            | Self::Pin { n, .. }
+            | Self::Forgotten { n, .. }
+            | Self::Condemned { n, .. }
+            | Self::Deleting { n, .. }
+            | Self::Moved { n, .. }
+            | Self::Keyring { version: n, .. } => Some(n),
+        }
+    }
+
+    /// The device in whose folder it stands.
+    pub fn device(&self) -> Option<DeviceId> {
+        match *self {
+            Self::Refs { device, .. }
+            | Self::Commit { device, .. }
+            | Self::Pin { device, .. }
+            | Self::Forgotten { device, .. }
+            | Self::Moved { device, .. } => Some(device),
+            _ => None,
+        }
+    }
+
     /// The narrowest folder that lists this object.
     pub fn folder(&self) -> Folder {
         match *self {
@@ -297,6 +324,21 @@ impl Folder {
             Self::Moved => "moved/".into(),
             Self::Keyring => "keyring/".into(),
         }
+    }
+
+    /// The folder of this name, which is its prefix without the `/` at the end.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = Self::ALL.into_iter();
+        let mut whole = all.filter(|folder| folder.prefix().trim_end_matches('/') == name);
+        whole.next().or_else(|| {
+            let (folder, device) = name.split_once('/')?;
+            let device = Some(device.parse().ok()?);
+            match folder {
+                "refs" => Some(Self::Refs(device)),
+                "commits" => Some(Self::Commits(device)),
+                _ => None,
+            }
+        })
     }
 
     /// Whether a listing of this folder contains `name`.

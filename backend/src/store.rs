@@ -45,7 +45,7 @@ pub use self::open::{
 };
 pub use self::record::{Count, Counts, Record};
 pub use self::retry::{Retry, RetryPolicy};
-pub use self::s3::{S3Config, S3Store};
+pub use self::s3::{Presigned, S3Config, S3Presigner, S3Store};
 pub use self::throttle::{Throttle, TokenBucket};
 use crate::{
     layout::{Folder, ObjectName},

@@ -12,6 +12,7 @@
 
 mod client;
 mod error;
+mod presign;
 mod probe;
 mod transfer;
 
@@ -32,6 +33,7 @@ use bytes::{Bytes, BytesMut};
 use holdfast_crypto::Digest;
 
 pub(super) use self::client::path_style_by_rule;
+pub use self::presign::{Presigned, S3Presigner};
 use self::{error::Failure, transfer::KnownDigest};
 use super::{
     Activity, Capabilities, Listed, MAX_OBJECT_BYTES, ObjectStore, Operation, StoreError,
@@ -100,10 +102,7 @@ impl S3Store {
         let client = client::build(config)
             .await
             .map_err(|wrong| client::not_configured(wrong, location.clone()))?;
-        let prefix = match config.prefix.trim_matches('/') {
-            "" => String::new(),
-            prefix => format!("{prefix}/"),
-        };
+        let prefix = prefix(config);
         let bucket = config.bucket.clone();
         Ok(Self {
             client,
@@ -125,6 +124,20 @@ impl S3Store {
     /// When bytes move.
     pub fn activity(&self) -> Arc<Activity> {
         Arc::clone(&self.activity)
+    }
+
+    /// The archive in a folder of this one, over the same connections.
+    pub fn below(&self, folder: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            bucket: self.bucket.clone(),
+            prefix: format!("{}{folder}/", self.prefix),
+            location: format!("{} below {folder}", self.location),
+            unconditional: AtomicBool::new(self.unconditional.load(Ordering::Relaxed)),
+            up: self.up.clone(),
+            down: self.down.clone(),
+            activity: Arc::clone(&self.activity),
+        }
     }
 
     fn key(&self, name: &ObjectName) -> String {
@@ -326,6 +339,14 @@ impl ObjectStore for S3Store {
     async fn probe(&self) -> Result<Capabilities, StoreError> {
         let probed = probe::probe(self).await;
         probed.map_err(|failure| self.error(Operation::Probe, failure))
+    }
+}
+
+/// What all keys begin with.
+fn prefix(config: &S3Config) -> String {
+    match config.prefix.trim_matches('/') {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
     }
 }
 
