@@ -119,9 +119,8 @@ fn refusal(refused: &Refused) -> SourceError {
         | "no_certificate"
         | "unknown_certificate"
         | "role" => StoreErrorKind::Denied,
-        "sealed" | "uninitialised" | "audit_failed" | "storage_failed" | "too_often" => {
-            StoreErrorKind::Transient
-        }
+        "sealed" | "uninitialised" | "audit_failed" | "storage_failed" | "store_failed"
+        | "too_often" => StoreErrorKind::Transient,
         _ => StoreErrorKind::Refused,
     };
     SourceError {

@@ -59,7 +59,7 @@ impl ClientError {
             ClientError::Refused(refused) => {
                 matches!(
                     refused.code.as_str(),
-                    "audit_failed" | "storage_failed" | "too_often"
+                    "audit_failed" | "storage_failed" | "store_failed" | "too_often"
                 )
             }
             ClientError::Untrusted { .. } | ClientError::Strange { .. } => false,

@@ -43,7 +43,10 @@ pub mod parameters;
 
 pub mod device;
 pub mod enrol;
+pub mod gc;
+pub mod grants;
 pub mod login;
+pub mod objects;
 pub mod policy;
 pub mod slots;
 pub mod users;
@@ -101,6 +104,10 @@ pub fn open_api_router() -> OpenApiRouter<Arc<Server>> {
         .routes(routes!(device::list))
         .routes(routes!(device::deauthorise))
         .routes(routes!(device::store))
+        .routes(routes!(grants::grants))
+        .routes(routes!(objects::list))
+        .routes(routes!(objects::get, objects::put))
+        .routes(routes!(gc::gc))
 }
 
 /// What the listener runs.

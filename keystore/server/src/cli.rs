@@ -14,6 +14,7 @@ mod answer;
 mod connection;
 mod typed_share;
 
+mod gc;
 mod hand_out;
 mod share_page;
 
@@ -74,6 +75,8 @@ pub enum Command {
     /// Change a key
     #[command(subcommand)]
     Rotate(rotate::Rotate),
+    /// Delete what no user's archive needs any more; the server does it by itself every day
+    Gc(gc::Gc),
     /// Copy the database, or put a copy on an empty server
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
@@ -120,6 +123,7 @@ fn ask(command: Command, connection: &Connection) -> anyhow::Result<Answer> {
             Command::Share(share) => share.run(connection).await,
             Command::Reshare(reshare) => reshare.run(connection).await,
             Command::Rotate(rotate) => rotate.run(connection).await,
+            Command::Gc(gc) => gc.run(connection).await,
             Command::Snapshot(snapshot) => snapshot.run(connection).await,
             Command::Operator(operator) => operator.run(connection).await,
             Command::Audit(audit) => audit.run(connection).await,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use holdfast_backend::store::{S3Config, StoreConfig, parse_location};
 use serde::Deserialize;
 use url::Url;
 
@@ -33,6 +34,9 @@ pub struct Config {
     /// Users.
     #[serde(default)]
     pub users: Users,
+    /// Where the users' archives are.
+    #[serde(default)]
+    pub store: Store,
     /// Copies of the audit log elsewhere.
     #[serde(default)]
     pub audit: Audit,
@@ -94,6 +98,32 @@ pub struct Users {
     pub address: Option<Url>,
     /// Days in which deactivating a user can be undone.
     pub undo_days: u16,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// A folder that is there, which the server serves; by default `objects` in the data folder.
+    pub folder: Option<PathBuf>,
+    /// `s3://BUCKET/PREFIX`. Credentials come from the environment, a profile or the machine's role.
+    pub s3: Option<String>,
+    /// Address of the bucket's server; none is AWS.
+    pub endpoint: Option<Url>,
+    /// The same as devices reach it, if that is another one.
+    pub public_endpoint: Option<Url>,
+    /// The bucket's region.
+    pub region: Option<String>,
+    /// Certificates (PEM) to trust for it, also by devices.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the bucket goes into the path of the address (`true`) or into its host name.
+    pub path_style: Option<bool>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<String>,
+    /// Days between condemning and deleting.
+    pub grace_days: u32,
+    /// What nobody needs is looked for every so many hours; 0 for never.
+    pub gc_every_hours: u64,
 }
 
 /// `[audit]`
@@ -268,6 +298,87 @@ impl Default for Users {
     }
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            folder: None,
+            s3: None,
+            endpoint: None,
+            public_endpoint: None,
+            region: None,
+            ca_file: None,
+            path_style: None,
+            profile: None,
+            grace_days: 30,
+            gc_every_hours: 24,
+        }
+    }
+}
+
+impl Store {
+    /// The bucket, as the server sees it.
+    pub fn bucket(&self) -> Result<Option<S3Config>, ConfigError> {
+        let Some(location) = &self.s3 else {
+            return Ok(None);
+        };
+        let bad = |sentence: String| ConfigError::Value {
+            key: "store.s3",
+            sentence,
+        };
+        match parse_location(location) {
+            Ok(StoreConfig::S3(bucket)) => Ok(Some(S3Config {
+                endpoint: self.endpoint.as_ref().map(address),
+                region: self.region.clone(),
+                ca_file: self.ca_file.clone(),
+                path_style: self.path_style,
+                profile: self.profile.clone(),
+                ..bucket
+            })),
+            Ok(_) => Err(bad(
+                "names no bucket; write s3://BUCKET/PREFIX, or folder for a folder".to_owned(),
+            )),
+            Err(error) => Err(bad(format!("cannot be used: {error}"))),
+        }
+    }
+
+    /// The same as devices see it.
+    pub fn public(&self, bucket: &S3Config) -> S3Config {
+        let endpoint = self.public_endpoint.as_ref().map(address);
+        S3Config {
+            endpoint: endpoint.or_else(|| bucket.endpoint.clone()),
+            ..bucket.clone()
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.bucket()?;
+        if self.s3.is_some() && self.folder.is_some() {
+            return wrong("store", "names a bucket and a folder; write one of them");
+        }
+        let only_of_buckets = self.endpoint.is_some() || self.public_endpoint.is_some();
+        if self.s3.is_none() && only_of_buckets {
+            return wrong(
+                "store.endpoint",
+                "is for a bucket; write s3, too, or leave it out",
+            );
+        }
+        for endpoint in self.endpoint.iter().chain(&self.public_endpoint) {
+            if !matches!(endpoint.scheme(), "http" | "https") || endpoint.password().is_some() {
+                return wrong(
+                    "store.endpoint",
+                    "is no https:// or http:// address without a password; write https://HOST:PORT",
+                );
+            }
+        }
+        at_least_one("store.grace_days", self.grace_days.into())
+    }
+}
+
+/// As the library wants it: without the `/` that a path of nothing has.
+fn address(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
 impl Default for Alerts {
     fn default() -> Self {
         Alerts {
@@ -310,6 +421,7 @@ impl Config {
             ceremonies: Ceremonies::default(),
             limits: Limits::default(),
             users: Users::default(),
+            store: Store::default(),
             audit: Audit::default(),
             alerts: Alerts::default(),
             snapshots: Snapshots::default(),
@@ -387,6 +499,7 @@ impl Config {
                 "is more than 2147483648, which one key must not exceed; write a smaller number",
             );
         }
+        self.store.check()?;
         self.alerts.webhook.iter().try_for_each(Webhook::check)?;
         self.audit.webhook.iter().try_for_each(Webhook::check)?;
         self.alerts.mail.iter().try_for_each(Mail::check)

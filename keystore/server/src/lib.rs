@@ -32,8 +32,10 @@ pub mod server;
 
 pub mod background;
 pub mod ceremonies;
+pub mod collecting;
 pub mod handing_out;
 pub mod snapshots;
+pub mod stores;
 pub mod vault;
 
 pub mod accounts;

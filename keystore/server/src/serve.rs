@@ -27,6 +27,7 @@ use crate::audit::{Actor, AuditError, AuditLog, Event, OpenError};
 use crate::authority::{Authority, AuthorityError};
 use crate::background;
 use crate::clock::Clock;
+use crate::collecting;
 use crate::config::{Config, TlsFiles};
 use crate::data_folder::{DataFolder, FolderError};
 use crate::hygiene::Memory;
@@ -38,6 +39,7 @@ use crate::persons::{Person, Persons, PersonsError, replace_file};
 use crate::records::{OpenRecordsError, RedbRecords};
 use crate::server::Server;
 use crate::sessions::Sessions;
+use crate::stores::{OpenStoresError, Stores};
 use crate::tls::{TlsError, server_config, server_fingerprint};
 use crate::vault::{Vault, VaultError};
 
@@ -65,6 +67,9 @@ pub enum StartError {
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// Where the archives are.
+    #[error(transparent)]
+    Stores(#[from] OpenStoresError),
     /// A certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -123,7 +128,9 @@ impl Running {
     ) -> Result<Running, StartError> {
         // One provider for what is made without being told one; another start in this process has set it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let server = Arc::new(open(config, memory, clock)?);
+        let folder = DataFolder::open(&config.data)?;
+        let stores = Stores::open(&config.store, &config.data).await?;
+        let server = Arc::new(open(config, folder, stores, memory, clock)?);
         let address = server.config.listen;
         let bad = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(bad)?;
@@ -142,7 +149,7 @@ impl Running {
                 router,
                 ended.clone(),
             )),
-            background: tokio::spawn(background::run(Arc::clone(&server), ended)),
+            background: tokio::spawn(by_itself(Arc::clone(&server), ended)),
             server,
             ending,
         })
@@ -172,8 +179,21 @@ impl Running {
     }
 }
 
-fn open(config: Config, memory: Memory, clock: Clock) -> Result<Server, StartError> {
-    let folder = DataFolder::open(&config.data)?;
+/// What the server does by itself.
+async fn by_itself(server: Arc<Server>, ended: watch::Receiver<bool>) {
+    tokio::join!(
+        background::run(Arc::clone(&server), ended.clone()),
+        collecting::run(server, ended),
+    );
+}
+
+fn open(
+    config: Config,
+    folder: DataFolder,
+    stores: Stores,
+    memory: Memory,
+    clock: Clock,
+) -> Result<Server, StartError> {
     let audit = AuditLog::open(&folder.audit_log())?;
     let records = RedbRecords::open(&folder.database())?;
     let authority = Authority::open(&folder.tls())?;
@@ -211,6 +231,8 @@ fn open(config: Config, memory: Memory, clock: Clock) -> Result<Server, StartErr
         authority,
         vault: RwLock::new(vault),
         sessions: Sessions::default(),
+        stores,
+        collecting: tokio::sync::Mutex::new(()),
         listening: std::sync::OnceLock::new(),
         device_changes: watch::Sender::new(0),
         warnings: Mutex::new(Vec::new()),

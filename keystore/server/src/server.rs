@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::alerts::Alerts;
-use holdfast_protocol::calls::{StoreDescription, StoreKind};
+use holdfast_protocol::calls::StoreDescription;
 
 use crate::accounts::Account;
 use crate::api::access::Caller;
@@ -29,7 +29,8 @@ use crate::metrics::Metrics;
 use crate::names::{LineHash, PersonName};
 use crate::persons::Persons;
 use crate::sessions::Sessions;
-use crate::tls::{TlsError, server_config};
+use crate::stores::Stores;
+use crate::tls::{TlsError, pinned_certificate, server_config};
 use crate::vault::Vault;
 
 /// What the keystore is at the moment.
@@ -68,6 +69,10 @@ pub struct Server {
     pub vault: RwLock<Vault>,
     /// Enrolments and logins under way.
     pub sessions: Sessions,
+    /// Where the users' archives are.
+    pub stores: Stores,
+    /// Held while gc runs.
+    pub collecting: tokio::sync::Mutex<()>,
     /// Where it listens, once it does.
     pub listening: OnceLock<SocketAddr>,
     /// Counts deauthorised devices, for those who wait to hear of it.
@@ -134,18 +139,34 @@ impl Server {
     }
 
     /// What the grants are for.
-    pub fn store_description(&self, account: &Account) -> Result<StoreDescription, ApiError> {
-        Ok(StoreDescription {
-            kind: StoreKind::Folder,
-            location: "the keystore's own folder".to_owned(),
-            conditional_put: true,
-            checksum_enforced: true,
-            ranges: true,
-            grace_days: 14,
-            quota_bytes: account.quota_bytes,
-            used_bytes: 0,
-            authorities: None,
-        })
+    pub fn store_description(
+        &self,
+        vault: &Vault,
+        account: &Account,
+    ) -> Result<StoreDescription, ApiError> {
+        let authority = pinned_certificate(&self.tls_files).map_err(|error| {
+            tracing::error!(%error, "the server's certificate");
+            ApiError::storage()
+        })?;
+        let used = self.used_bytes(vault, account)?;
+        Ok(self
+            .stores
+            .describe(account.quota_bytes, used, Some(authority)))
+    }
+
+    /// What a user has stored, as far as is known.
+    pub fn used_bytes(&self, vault: &Vault, account: &Account) -> Result<u64, ApiError> {
+        let Some(enrolled) = &account.enrolled else {
+            return Ok(0);
+        };
+        match self.stores.is_open(&enrolled.archive) {
+            Some(archive) if archive.is_counted() => Ok(archive.used()),
+            Some(archive) => {
+                archive.remember(vault.usage(&enrolled.archive)?);
+                Ok(archive.used())
+            }
+            None => Ok(vault.usage(&enrolled.archive)?.unwrap_or(0)),
+        }
     }
 
     /// What the listener shakes hands with.

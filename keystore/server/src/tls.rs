@@ -83,6 +83,25 @@ pub fn pinned_fingerprint(files: &TlsFiles) -> Result<Fingerprint, TlsError> {
     Ok(fingerprint(chain.last().unwrap_or(&chain[0])))
 }
 
+/// The same certificate, PEM, for whoever trusts it and has it not.
+pub fn pinned_certificate(files: &TlsFiles) -> Result<String, TlsError> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    certificates(&files.certificate)?;
+    let bad = |sentence: String| TlsError::File {
+        path: files.certificate.clone(),
+        sentence,
+    };
+    let text =
+        std::fs::read_to_string(&files.certificate).map_err(|error| bad(error.to_string()))?;
+    // The file may hold the key, too: only the last certificate goes out.
+    let last = text.rfind(BEGIN).zip(text.rfind(END));
+    match last {
+        Some((begin, end)) if begin < end => Ok(format!("{}\n", &text[begin..end + END.len()])),
+        _ => Err(bad("the last certificate in it is cut off".to_owned())),
+    }
+}
+
 /// At least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bad = |sentence: String| TlsError::File {

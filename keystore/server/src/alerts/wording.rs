@@ -104,6 +104,9 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         Event::DeviceDeauthorised { user, device } => {
             format!("{who} has deauthorised the device {device} of {user}{from}")
         }
+        Event::CollectionFailed { user } => format!(
+            "gc has stopped in the archive of {user}, and deleted nothing there that it was not sure of; look at the server's log"
+        ),
         Event::PolicyPublished { version, threshold, .. } => format!(
             "{who} has published version {version} of the policy of recovery admins{from}: {threshold} of them open a key"
         ),
@@ -124,6 +127,8 @@ pub(super) fn sentence(line: &Line) -> Option<String> {
         | Event::KeyReleased { .. }
         | Event::SlotsChanged { .. }
         | Event::CertificateRenewed { .. }
+        | Event::CollectionStarted
+        | Event::ArchiveCollected { .. }
         | Event::DeviceConfirmed { .. } => return None,
     };
     Some(told)

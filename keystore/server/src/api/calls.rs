@@ -143,4 +143,10 @@ pub const CALLS: &[Call] = &[
     call("devices_list", "GET", "/v1/devices", ACTIVE_DEVICES, WHILE_OPEN, No),
     call("devices_deauthorise", "POST", "/v1/devices/{device}/deauthorise", ACTIVE_DEVICES, WHILE_OPEN, No),
     call("store", "GET", "/v1/store", DEVICES, WHILE_OPEN, No),
+    call("grants", "POST", "/v1/grants", DEVICES, WHILE_OPEN, No),
+    call("objects_list", "GET", "/v1/objects", DEVICES, WHILE_OPEN, No),
+    // The link is what lets in.
+    call("objects_get", "GET", "/v1/objects/{archive}/{name}", Anyone, WHILE_OPEN, No),
+    call("objects_put", "PUT", "/v1/objects/{archive}/{name}", Anyone, WHILE_OPEN, No),
+    call("gc", "POST", "/v1/gc", OPERATORS, WHILE_OPEN, Yes),
 ];

@@ -212,8 +212,9 @@ pub async fn store(
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<StoreDescription>, ApiError> {
     let describe = move |server: &Server| {
-        let account = server.vault.read().known_account(&caller.device().user)?;
-        server.store_description(&account)
+        let vault = server.vault.read();
+        let account = vault.known_account(&caller.device().user)?;
+        server.store_description(&vault, &account)
     };
     Ok(Json(server.blocking(describe).await?))
 }

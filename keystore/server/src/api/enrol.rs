@@ -298,7 +298,7 @@ fn account_now(server: &Server, caller: &Caller) -> Result<AccountAnswer, ApiErr
         .device(&device.user, &device.id)?
         .ok_or_else(ApiError::storage)?
         .half;
-    let store = server.store_description(&account)?;
+    let store = server.store_description(&vault, &account)?;
     drop(vault);
     step(server, &caller.actor(), device, 6, None)?;
     Ok(AccountAnswer {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use holdfast_backend::store::{StoreError, StoreErrorKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -81,6 +82,22 @@ pub enum ErrorCode {
     Quota,
     /// 403: not this object.
     Forbidden,
+    /// 412: an object of this name is there already.
+    AlreadyStored,
+    /// 416: the object has no such range.
+    Range,
+    /// 503: the store of the archives does not answer as it should.
+    StoreFailed,
+}
+
+impl ErrorCode {
+    /// As it stands in an answer.
+    pub fn name(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            _ => unreachable!("a variant without fields is a string"),
+        }
+    }
 }
 
 /// A refusal on its way out.
@@ -183,6 +200,31 @@ impl ApiError {
     }
 }
 
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_not_found() {
+            return ApiError::new(
+                ErrorCode::NotFound,
+                "there is no such object",
+                "list the folder to see what there is",
+            );
+        }
+        tracing::error!(%error, "the store of the archives");
+        match error.kind() {
+            StoreErrorKind::NoSpace => ApiError::new(
+                ErrorCode::Quota,
+                "the store of the archives is full",
+                "an operator makes room",
+            ),
+            _ => ApiError::new(
+                ErrorCode::StoreFailed,
+                "the store of the archives does not answer as it should",
+                "try again later; an operator looks at the server's log",
+            ),
+        }
+    }
+}
+
 impl From<AuditError> for ApiError {
     fn from(error: AuditError) -> Self {
         ApiError::audit(error.trouble)
@@ -206,7 +248,8 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Sealed
         | ErrorCode::Uninitialised
         | ErrorCode::AuditFailed
-        | ErrorCode::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
+        | ErrorCode::StorageFailed
+        | ErrorCode::StoreFailed => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::AlreadyUnsealed
         | ErrorCode::AlreadyInitialised
         | ErrorCode::SessionOver
@@ -220,6 +263,8 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::DeviceState
         | ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::Quota => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorCode::AlreadyStored => StatusCode::PRECONDITION_FAILED,
+        ErrorCode::Range => StatusCode::RANGE_NOT_SATISFIABLE,
         ErrorCode::TooOften => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

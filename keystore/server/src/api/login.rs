@@ -255,7 +255,7 @@ fn finish_now(
         archive,
         policy: account.policy,
         admins: admins.map(|policy| Bytes64(policy.as_bytes().to_vec())),
-        store: server.store_description(&account)?,
+        store: server.store_description(&vault, &account)?,
     })
 }
 

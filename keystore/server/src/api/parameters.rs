@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::error::ApiError;
 use crate::accounts::DeviceId;
-use crate::names::PersonName;
+use crate::names::{Id, PersonName};
 
 /// Parameters of a path; what they cannot be is told as in a body.
 pub struct Parameters<T>(pub T);
@@ -49,4 +49,14 @@ pub struct OwnDeviceParameter {
     /// Which.
     #[param(value_type = String, pattern = "^[0-9a-f]{16}$")]
     pub device: DeviceId,
+}
+
+/// An object in a folder of the server's.
+#[derive(Deserialize, IntoParams)]
+pub struct ObjectParameter {
+    /// Whose archive.
+    #[param(value_type = String, pattern = "^[0-9a-f]{32}$")]
+    pub archive: Id,
+    /// The object's name, with `%2F` for `/`.
+    pub name: String,
 }

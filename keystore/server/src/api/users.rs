@@ -257,7 +257,7 @@ fn shown(server: &Server, vault: &Vault, account: &Account) -> Result<User, ApiE
         policy: account.policy,
         archive: account.enrolled.as_ref().map(|enrolled| enrolled.archive),
         quota_bytes: account.quota_bytes,
-        used_bytes: 0,
+        used_bytes: server.used_bytes(vault, account)?,
         devices: u32::try_from(active.count()).unwrap_or(DEVICES as u32),
     })
 }

@@ -345,6 +345,24 @@ pub enum Event {
         /// Which.
         device: HexBytes<8>,
     },
+    /// gc of all archives is about to begin, because it is due.
+    CollectionStarted,
+    /// gc has condemned or deleted objects of a user.
+    ArchiveCollected {
+        /// Whose.
+        user: PersonName,
+        /// Objects that nobody needs from now on.
+        condemned_objects: u64,
+        /// Objects that are gone.
+        deleted_objects: u64,
+        /// Their bytes.
+        deleted_bytes: u64,
+    },
+    /// gc has stopped in a user's archive, and deleted nothing that it was not sure of.
+    CollectionFailed {
+        /// Whose.
+        user: PersonName,
+    },
     /// A policy of recovery admins is in force.
     PolicyPublished {
         /// Its version.

@@ -69,6 +69,11 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/devices", "d", "u"),
     ("POST", "/v1/devices/{device}/deauthorise", "d", "u"),
     ("GET", "/v1/store", "pd", "u"),
+    ("POST", "/v1/grants", "pd", "u"),
+    ("GET", "/v1/objects", "pd", "u"),
+    ("GET", "/v1/objects/{archive}/{name}", "-ohapdx", "u"),
+    ("PUT", "/v1/objects/{archive}/{name}", "-ohapdx", "u"),
+    ("POST", "/v1/gc", "o", "u"),
 ];
 
 struct Callers {
@@ -103,7 +108,8 @@ impl Callers {
 async fn call(client: &Client, method: &str, path: &str) -> (StatusCode, Option<ErrorBody>) {
     let path = path
         .replace("{name}", "Nobody!")
-        .replace("{device}", "none");
+        .replace("{device}", "none")
+        .replace("{archive}", "none");
     let method: Method = method.parse().unwrap();
     let mut request = client.request(method.clone(), &path);
     if [Method::POST, Method::PUT].contains(&method) {

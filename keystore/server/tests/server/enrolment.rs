@@ -31,7 +31,7 @@ fn name(text: &str) -> PersonName {
 }
 
 /// An open keystore whose limits do not get into the way.
-async fn open() -> (TestServer, Vec<Person>, Vec<Share>) {
+pub async fn open() -> (TestServer, Vec<Person>, Vec<Share>) {
     let (server, holders, shares) = TestServer::initialised(|config| {
         config.limits.logins_per_user = 1000;
         config.limits.logins_per_address = 1000;
@@ -42,18 +42,16 @@ async fn open() -> (TestServer, Vec<Person>, Vec<Share>) {
 }
 
 pub async fn invite(server: &TestServer, user: &str, policy: EscrowPolicy) -> EnrolmentToken {
-    let added: AddedUser = server
-        .operator()
-        .post(
-            "/v1/users",
-            &AddUser {
-                name: name(user),
-                policy,
-                quota_bytes: None,
-            },
-        )
-        .await
-        .unwrap();
+    let wanted = AddUser {
+        name: name(user),
+        policy,
+        quota_bytes: None,
+    };
+    invite_as(server, &wanted).await
+}
+
+pub async fn invite_as(server: &TestServer, wanted: &AddUser) -> EnrolmentToken {
+    let added: AddedUser = server.operator().post("/v1/users", wanted).await.unwrap();
     let mut token: EnrolmentToken = added.token.expose_secret().parse().unwrap();
     // The server listens on a port that nobody has chosen.
     token.address = server.url();
@@ -64,6 +62,7 @@ pub async fn invite(server: &TestServer, user: &str, policy: EscrowPolicy) -> En
 pub struct Enrolled {
     pub client: Client,
     pub certified: Certified,
+    pub id: HexBytes<8>,
     key: DeviceKey,
     user_key: UserKey,
     code: RecoveryCode,
@@ -99,8 +98,11 @@ pub async fn certify(
 }
 
 pub async fn enrol(server: &TestServer, user: &str, policy: EscrowPolicy, device: u8) -> Enrolled {
-    let token = invite(server, user, policy).await;
-    let (certified, factor, key) = certify(server, &token, device).await;
+    enrol_with(server, &invite(server, user, policy).await, device).await
+}
+
+pub async fn enrol_with(server: &TestServer, token: &EnrolmentToken, device: u8) -> Enrolled {
+    let (certified, factor, key) = certify(server, token, device).await;
     // The call may be repeated, and answers the same.
     let account = certified.client.enrol_account().await.unwrap();
     let (user_key, code) = (UserKey::generate(), RecoveryCode::generate());
@@ -113,6 +115,7 @@ pub async fn enrol(server: &TestServer, user: &str, policy: EscrowPolicy, device
     Enrolled {
         client,
         certified,
+        id: HexBytes([device; 8]),
         key,
         user_key,
         code,

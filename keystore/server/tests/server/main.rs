@@ -12,6 +12,7 @@ mod ceremonies;
 mod clock;
 mod description;
 mod enrolment;
+mod grants;
 mod hostile;
 mod process;
 mod secrets;
