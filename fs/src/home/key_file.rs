@@ -22,8 +22,8 @@
 //! SHA-256 of all of the above  32
 //! ```
 //!
-//! Mode 0600; a file that others can read is refused rather than mended, because somebody may have
-//! read it. The file is as good as the archive: whoever copies it can read everything.
+//! Both are specified in `docs/format/escrow.md`. Mode 0600; a file that others can read is refused rather than mended, because somebody
+//! may have read it. Without a half the file is as good as the archive: whoever copies it can read everything.
 
 use std::fs::File;
 use std::io::Read;
