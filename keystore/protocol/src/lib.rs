@@ -38,7 +38,7 @@ pub use path::{PathError, RecordPath};
 pub use reshare::NewSubmission;
 pub use store::memory::MemoryRecords;
 pub use store::{Change, RecordStore, StoreError, StoredRecord, read_record, write_record};
-pub use unsealed::Unsealed;
+pub use unsealed::{RecordWrite, Unsealed};
 
 #[cfg(feature = "testing")]
 pub use store::conformance;

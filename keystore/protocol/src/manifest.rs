@@ -4,7 +4,7 @@
 //! the database could put one back, or take one away. So every record's version and digest stand in one of 64 buckets, and
 //! every bucket's digest stands in the root, which also counts the writes: the database's generation. Buckets and root are
 //! encrypted like records. A write changes the record, its bucket and the root in one `apply`: three records, whatever
-//! the number of all of them.
+//! the number of all of them; several writes that belong together go into one `apply`, too.
 //!
 //! All buckets are read and checked when the keystore is opened, and kept in memory; a read then costs one look-up. What
 //! this cannot find is the whole database from an earlier moment: that has a root of its own. It shows against a
@@ -57,10 +57,13 @@ pub(crate) struct Entry {
     digest: Digest,
 }
 
+/// What is to stand at a path; `None` for nothing.
+pub(crate) type Write<'a> = (&'a RecordPath, Option<&'a [u8]>);
+
 /// What a write changes; taken over once it is stored.
 pub(crate) struct Next {
     pub(crate) changes: Vec<Change>,
-    bucket: Option<(usize, Bucket)>,
+    buckets: BTreeMap<usize, Bucket>,
     generation: u64,
     writes: u64,
     term: u32,
@@ -144,48 +147,56 @@ impl Manifest {
         records.filter(move |path| path.as_str().starts_with(prefix))
     }
 
-    /// What a write of `put` at `path` changes; `None` deletes it.
+    /// What these writes change together; `None` deletes. No path stands among them twice.
     pub(crate) fn write(
         &self,
         cluster: &[u8; 16],
         keyring: &Keyring,
-        path: &RecordPath,
-        put: Option<&[u8]>,
+        writes: &[Write<'_>],
     ) -> Next {
-        let number = bucket_of(path);
-        let old = &self.buckets[number];
-        let mut records = old.records.clone();
-        let there = records.remove(path);
         // Never the same twice, also after the record was deleted.
         let version = self.generation + 1;
-        let put = put.map(|plaintext| StoredRecord {
-            version,
-            value: keyring.encrypt(&place(cluster, path, version), plaintext),
-        });
-        if let Some(record) = &put {
-            let digest = digest(&record.value);
-            records.insert(path.clone(), Entry { version, digest });
+        let mut buckets: BTreeMap<usize, BTreeMap<RecordPath, Entry>> = BTreeMap::new();
+        let mut changes = Vec::with_capacity(2 * writes.len() + 1);
+        for (path, put) in writes {
+            let number = bucket_of(path);
+            let records = buckets
+                .entry(number)
+                .or_insert_with(|| self.buckets[number].records.clone());
+            let there = records.remove(path);
+            let put = put.map(|plaintext| StoredRecord {
+                version,
+                value: keyring.encrypt(&place(cluster, path, version), plaintext),
+            });
+            if let Some(record) = &put {
+                let digest = digest(&record.value);
+                records.insert((*path).clone(), Entry { version, digest });
+            }
+            changes.push(Change {
+                path: (*path).clone(),
+                expected: there.map(|entry| entry.version),
+                put,
+            });
         }
-        let record = Change {
-            path: path.clone(),
-            expected: there.map(|entry| entry.version),
-            put,
-        };
-        let bucket_path = bucket_path(number);
-        let value = keyring.encrypt(&place(cluster, &bucket_path, version), &encode(&records));
-        let bucket = Bucket {
-            version,
-            digest: digest(&value),
-            records,
-        };
-        let bucket_change = Change {
-            path: bucket_path,
-            expected: (old.version > 0).then_some(old.version),
-            put: Some(StoredRecord { version, value }),
-        };
-        let mut next = self.step(keyring, Some((number, bucket)));
-        next.changes = vec![record, bucket_change];
-        next.changes.push(self.root_after(cluster, keyring, &next));
+        let mut next = self.step(keyring);
+        for (number, records) in buckets {
+            let path = bucket_path(number);
+            let value = keyring.encrypt(&place(cluster, &path, version), &encode(&records));
+            let old = self.buckets[number].version;
+            let bucket = Bucket {
+                version,
+                digest: digest(&value),
+                records,
+            };
+            changes.push(Change {
+                path,
+                expected: (old > 0).then_some(old),
+                put: Some(StoredRecord { version, value }),
+            });
+            next.buckets.insert(number, bucket);
+        }
+        changes.push(self.root_after(cluster, keyring, &next));
+        next.changes = changes;
         next
     }
 
@@ -196,7 +207,7 @@ impl Manifest {
         keyring: &Keyring,
         stored_keyring: &[u8],
     ) -> Next {
-        let mut next = self.step(keyring, None);
+        let mut next = self.step(keyring);
         next.keyring = digest(stored_keyring);
         next.changes = vec![self.root_after(cluster, keyring, &next)];
         next
@@ -208,7 +219,7 @@ impl Manifest {
         self.writes = next.writes;
         self.term = next.term;
         self.keyring = next.keyring;
-        if let Some((number, bucket)) = next.bucket {
+        for (number, bucket) in next.buckets {
             self.buckets[number] = bucket;
         }
     }
@@ -218,11 +229,11 @@ impl Manifest {
         entry.version == stored.version && entry.digest == digest(&stored.value)
     }
 
-    fn step(&self, keyring: &Keyring, bucket: Option<(usize, Bucket)>) -> Next {
+    fn step(&self, keyring: &Keyring) -> Next {
         let same_term = keyring.term() == self.term;
         Next {
             changes: Vec::new(),
-            bucket,
+            buckets: BTreeMap::new(),
             generation: self.generation + 1,
             writes: if same_term { self.writes + 1 } else { 1 },
             term: keyring.term(),
@@ -231,9 +242,9 @@ impl Manifest {
     }
 
     fn root_after(&self, cluster: &[u8; 16], keyring: &Keyring, next: &Next) -> Change {
-        let bucket = |number: usize| match &next.bucket {
-            Some((changed, bucket)) if *changed == number => (bucket.version, bucket.digest),
-            _ => (self.buckets[number].version, self.buckets[number].digest),
+        let bucket = |number: usize| {
+            let bucket = next.buckets.get(&number).unwrap_or(&self.buckets[number]);
+            (bucket.version, bucket.digest)
         };
         let head = root_head(next.generation, next.term, next.writes, &next.keyring);
         root_change(

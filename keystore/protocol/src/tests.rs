@@ -178,6 +178,45 @@ fn records_are_read_as_they_were_written_after_sealing_and_rotating() {
     assert_eq!((keystore.term(), keystore.term_created()), (2, 5));
 }
 
+/// All of them or none, in one buckets or in several, and all of it is there after it was opened again.
+#[test]
+fn writes_that_belong_together_are_done_together() {
+    let (store, keystore, shares) = new();
+    let mut keystore = open(keystore, &shares, &[0, 1, 2]).unwrap();
+    let paths: Vec<RecordPath> = (0..200).map(|i| path(&format!("many/{i}"))).collect();
+    let all = |plaintext: &'static [u8], keystore: &Keystore<Unsealed>| -> Vec<_> {
+        let write = |path| RecordWrite {
+            path,
+            plaintext,
+            expected: keystore.version(path),
+        };
+        paths.iter().map(write).collect()
+    };
+    let writes = all(b"first", &keystore);
+    let generation = keystore.generation();
+    keystore.write_all(&writes).unwrap();
+    assert_eq!(keystore.generation(), generation + 1);
+    // One that expects something else: nothing is written.
+    let mut writes = all(b"second", &keystore);
+    writes[150].expected = None;
+    assert!(keystore.write_all(&writes).is_err());
+    let twice = [all(b"second", &keystore)[7]; 2];
+    assert!(keystore.write_all(&twice).is_err());
+    let seal = path("seal/header");
+    let forbidden = RecordWrite {
+        path: &seal,
+        plaintext: b"",
+        expected: None,
+    };
+    assert!(keystore.write_all(&[forbidden]).is_err());
+    drop(keystore.seal());
+    let keystore = open(load_sealed(&store), &shares, &[2, 3, 4]).unwrap();
+    for path in &paths {
+        let read = keystore.read(path).unwrap().unwrap();
+        assert_eq!(read.as_slice(), b"first", "{path}");
+    }
+}
+
 /// Each record of the database in turn: edited, cut, removed, put back from before, exchanged with another one. Nothing of it is ever read.
 #[test]
 fn a_database_that_was_tampered_with_is_refused() {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::header::SealHeader;
 use crate::keystore::{KEYRING, Keystore, KeystoreError, Sealed, after, change, damaged};
-use crate::manifest::{Manifest, Next, place};
+use crate::manifest::{Manifest, Next, Write, place};
 use crate::path::RecordPath;
 use crate::reshare::Reshare;
 use crate::store::StoreError;
@@ -36,6 +36,17 @@ impl Unsealed {
     }
 }
 
+/// One of several writes that belong together.
+#[derive(Clone, Copy)]
+pub struct RecordWrite<'a> {
+    /// Where.
+    pub path: &'a RecordPath,
+    /// What is to stand there.
+    pub plaintext: &'a [u8],
+    /// The version that is there; `None` if nothing is.
+    pub expected: Option<u64>,
+}
+
 impl Keystore<Unsealed> {
     /// A record's newest version, decrypted. What is in the database and not the newest version is an error, not a record.
     pub fn read(&self, path: &RecordPath) -> Result<Option<Zeroizing<Vec<u8>>>, KeystoreError> {
@@ -64,12 +75,33 @@ impl Keystore<Unsealed> {
         plaintext: &[u8],
         expected: Option<u64>,
     ) -> Result<(), KeystoreError> {
-        self.swap(path, Some(plaintext), expected)
+        self.expect(path, expected)?;
+        self.swap(&[(path, Some(plaintext))])
+    }
+
+    /// Writes several records, all of them or none, if each still has the version that is expected. No path stands among them twice.
+    pub fn write_all(&mut self, writes: &[RecordWrite<'_>]) -> Result<(), KeystoreError> {
+        for (number, write) in writes.iter().enumerate() {
+            self.expect(write.path, write.expected)?;
+            if writes[..number]
+                .iter()
+                .any(|other| other.path == write.path)
+            {
+                let path = write.path.clone();
+                return Err(KeystoreError::Changed { path });
+            }
+        }
+        let writes: Vec<_> = writes
+            .iter()
+            .map(|write| (write.path, Some(write.plaintext)))
+            .collect();
+        self.swap(&writes)
     }
 
     /// Deletes a record if it still has the version `expected`.
     pub fn delete(&mut self, path: &RecordPath, expected: u64) -> Result<(), KeystoreError> {
-        self.swap(path, None, Some(expected))
+        self.expect(path, Some(expected))?;
+        self.swap(&[(path, None)])
     }
 
     /// All paths that begin with `prefix`, in order.
@@ -144,20 +176,19 @@ impl Keystore<Unsealed> {
         Ok(())
     }
 
-    fn swap(
-        &mut self,
-        path: &RecordPath,
-        put: Option<&[u8]>,
-        expected: Option<u64>,
-    ) -> Result<(), KeystoreError> {
-        if self.version(path) != expected || path.as_str().starts_with("seal/") {
+    fn expect(&self, path: &RecordPath, version: Option<u64>) -> Result<(), KeystoreError> {
+        if self.version(path) != version || path.as_str().starts_with("seal/") {
             return Err(KeystoreError::Changed { path: path.clone() });
         }
+        Ok(())
+    }
+
+    fn swap(&mut self, writes: &[Write<'_>]) -> Result<(), KeystoreError> {
         let cluster = self.header.cluster;
         let next = self
             .state
             .manifest
-            .write(&cluster, &self.state.keyring, path, put);
+            .write(&cluster, &self.state.keyring, writes);
         self.apply(next)
     }
 }

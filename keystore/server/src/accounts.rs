@@ -11,11 +11,13 @@
 //! Each is one write. Where an act changes two, the order is such that a crash between them leaves the act undone and to be made again:
 //! a certificate's record comes after its device's, a user becomes active after the device that was enrolled.
 
+use std::collections::BTreeMap;
+
 use holdfast_protocol::calls::{
     Bytes64, DeviceRecord, DeviceState, EscrowPolicy, SecretHex, UserState,
 };
 use holdfast_protocol::escrow::{DeviceHalf, PasswordSetup, RecoveryHalf};
-use holdfast_protocol::{Keystore, RecordPath, Unsealed};
+use holdfast_protocol::{Keystore, RecordPath, RecordWrite, Unsealed};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -271,6 +273,25 @@ impl Vault {
         write(self.open_mut()?, &slots(name), record)
     }
 
+    /// Writes a user and the record of slots together: a new password is both, or nothing.
+    pub fn put_account_and_slots(
+        &mut self,
+        account: &Account,
+        record: &[u8],
+    ) -> Result<(), ApiError> {
+        let keystore = self.open_mut()?;
+        let (user, slots) = (user(&account.name), slots(&account.name));
+        let bytes = serde_json::to_vec(account).expect("names, numbers and ids are always JSON");
+        let bytes = Zeroizing::new(bytes);
+        let write = |path, plaintext| RecordWrite {
+            path,
+            plaintext,
+            expected: keystore.version(path),
+        };
+        let writes = [write(&user, bytes.as_slice()), write(&slots, record)];
+        Ok(keystore.write_all(&writes)?)
+    }
+
     /// OPAQUE's keys of the server, made when they are first needed.
     pub fn password_setup(&mut self) -> Result<PasswordSetup, ApiError> {
         let path: RecordPath = SETUP.parse().expect("a path in the program is a good one");
@@ -300,6 +321,28 @@ impl Vault {
         value: &T,
     ) -> Result<(), ApiError> {
         crate::vault::put(self.open_mut()?, path, value)
+    }
+
+    /// Writes several of them together.
+    pub(crate) fn put_all<T: Serialize>(
+        &mut self,
+        records: &BTreeMap<RecordPath, T>,
+    ) -> Result<(), ApiError> {
+        let keystore = self.open_mut()?;
+        let mut written = Vec::with_capacity(records.len());
+        for (path, value) in records {
+            let bytes = serde_json::to_vec(value).expect("names, numbers and ids are always JSON");
+            written.push((path, Zeroizing::new(bytes), keystore.version(path)));
+        }
+        let writes: Vec<RecordWrite<'_>> = written
+            .iter()
+            .map(|(path, plaintext, expected)| RecordWrite {
+                path,
+                plaintext,
+                expected: *expected,
+            })
+            .collect();
+        Ok(keystore.write_all(&writes)?)
     }
 
     pub(crate) fn remove(&mut self, path: &RecordPath) -> Result<(), ApiError> {

@@ -19,7 +19,7 @@ use super::enrol::{check_device_name, device_taken};
 use super::error::{ApiError, ErrorCode};
 use super::json::JsonBody;
 use super::refusals::Refusals;
-use super::slots::{accept, store};
+use super::slots::{accept, on_record};
 use crate::accounts::{Account, DEVICES, Device, Enrolled, device_half};
 use crate::audit::Event;
 use crate::authority::Request;
@@ -345,17 +345,9 @@ fn password_finish_now(
             user: calling.user.clone(),
         },
     )?;
-    let before = vault.slots(&calling.user)?;
-    store(server, &mut vault, caller, &record)?;
+    on_record(server, caller, &record)?;
     archive_of_mut(&mut account)?.password = Bytes64(password.to_bytes());
-    if let Err(error) = vault.put_account(&account) {
-        // Slot 1 and password go together: the old slot again, as the old password holds.
-        if let Some(before) = before {
-            vault.put_slots(&calling.user, &before)?;
-        }
-        return Err(error);
-    }
-    Ok(())
+    vault.put_account_and_slots(&account, &record.to_bytes())
 }
 
 fn archive_of(account: &Account) -> Result<&Enrolled, ApiError> {

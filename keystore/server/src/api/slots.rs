@@ -122,26 +122,35 @@ pub(super) fn accept(
 }
 
 /// Puts it on record, then stores it.
-pub(super) fn store(
+fn store(
     server: &Server,
     vault: &mut Vault,
+    caller: &Caller,
+    record: &SlotsRecord,
+) -> Result<(), ApiError> {
+    on_record(server, caller, record)?;
+    vault.put_slots(&caller.device().user, &record.to_bytes())
+}
+
+/// Says that this record is about to be the newest.
+pub(super) fn on_record(
+    server: &Server,
     caller: &Caller,
     record: &SlotsRecord,
 ) -> Result<(), ApiError> {
     let device = caller.device();
     let digest = HexBytes(record.digest().0);
     if device.state == DeviceState::Provisional {
-        step(server, &caller.actor(), device, 7, Some(digest))?;
-    } else {
-        let event = Event::SlotsChanged {
-            user: device.user.clone(),
-            device: device.id,
-            version: record.version,
-            digest,
-        };
-        server.record_now(&caller.actor(), event)?;
+        return step(server, &caller.actor(), device, 7, Some(digest));
     }
-    vault.put_slots(&device.user, &record.to_bytes())
+    let event = Event::SlotsChanged {
+        user: device.user.clone(),
+        device: device.id,
+        version: record.version,
+        digest,
+    };
+    server.record_now(&caller.actor(), event)?;
+    Ok(())
 }
 
 impl From<SlotsError> for ApiError {

@@ -8,6 +8,9 @@
 //! The first digest that is granted under a number has it until its grant is over. Then whatever was stored decides. The record is
 //! written before the grant is given: if we die in between, somebody waits two minutes for a number that nobody has.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use holdfast_backend::layout::ObjectName;
 use holdfast_protocol::RecordPath;
 use jiff::Timestamp;
@@ -57,34 +60,40 @@ impl Vault {
         now: Timestamp,
     ) -> Result<Vec<bool>, ApiError> {
         let mut taken = Vec::with_capacity(names.len());
+        let mut places: BTreeMap<RecordPath, Granted> = BTreeMap::new();
         for name in names {
             let (Some(place), Some(n)) = (place(name), name.number()) else {
                 taken.push(true);
                 continue;
             };
             let path = path(format!("grants/{archive}/{place}"));
-            let mut granted: Granted = self.get(&path)?.unwrap_or_default();
-            granted
-                .numbers
-                .retain(|number| number.until + AFTERWARDS > now);
-            let digest = HexBytes(name.digest().0);
-            let until = now + NUMBERED_PUT_LIFE;
-            let got = match granted.numbers.iter_mut().find(|number| number.n == n) {
-                Some(number) if number.digest == digest => {
-                    number.until = until;
-                    true
-                }
-                Some(_) => false,
-                None => {
-                    granted.numbers.push(Number { n, digest, until });
-                    true
+            let granted = match places.entry(path) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(none) => {
+                    let mut granted: Granted = self.get(none.key())?.unwrap_or_default();
+                    granted
+                        .numbers
+                        .retain(|number| number.until + AFTERWARDS > now);
+                    none.insert(granted)
                 }
             };
-            if got {
-                self.put(&path, &granted)?;
-            }
-            taken.push(got);
+            let digest = HexBytes(name.digest().0);
+            let until = now + NUMBERED_PUT_LIFE;
+            taken.push(
+                match granted.numbers.iter_mut().find(|number| number.n == n) {
+                    Some(number) if number.digest == digest => {
+                        number.until = until;
+                        true
+                    }
+                    Some(_) => false,
+                    None => {
+                        granted.numbers.push(Number { n, digest, until });
+                        true
+                    }
+                },
+            );
         }
+        self.put_all(&places)?;
         Ok(taken)
     }
 
