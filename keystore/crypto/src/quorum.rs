@@ -11,6 +11,7 @@ use crate::commitment::Committed;
 use crate::derive::derive;
 use crate::error::CryptoError;
 use crate::hpke_wrap::{KeyPair, PublicKey, Purpose, WRAPPED_BYTES};
+use crate::ids::Digest;
 use crate::secret::SecretBytes;
 use crate::unseal_key::associated;
 use crate::user_key::UserKey;
@@ -105,6 +106,11 @@ impl AdminPublicKey {
     /// [`crate::PUBLIC_KEY_BYTES`] bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.to_bytes()
+    }
+
+    /// What people compare: SHA-256 of the public key.
+    pub fn fingerprint(&self) -> Digest {
+        Digest::of(&self.to_bytes())
     }
 }
 
