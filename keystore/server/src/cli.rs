@@ -1,6 +1,7 @@
 //! The command line: one file per command below `cli/`.
 //!
-//! Every command but `serve` and `audit verify FILE` speaks to a running server, as one person, over that person's certificate.
+//! Every command speaks to a running server, as one person, over that person's certificate; but for `serve`, `audit verify FILE`, and those of
+//! `policy` that make keys and sign with them, which belong on a computer without a network.
 //! Shares come by prompt or from a file, never as an argument or from the environment, where other programs could see them.
 
 use std::io::Write;
@@ -12,6 +13,8 @@ use serde_json::json;
 
 mod answer;
 mod connection;
+mod new_file;
+mod size;
 mod typed_share;
 
 mod gc;
@@ -21,6 +24,7 @@ mod share_page;
 mod audit;
 mod init;
 mod operator;
+mod policy;
 mod reshare;
 mod rotate;
 mod seal;
@@ -29,6 +33,7 @@ mod share;
 mod snapshot;
 mod status;
 mod unseal;
+mod user;
 
 use crate::client::ClientError;
 use crate::config::LockMemory;
@@ -83,6 +88,12 @@ pub enum Command {
     /// Say who may come in
     #[command(subcommand)]
     Operator(operator::Operator),
+    /// Invite users, and say what they may do
+    #[command(subcommand)]
+    User(user::User),
+    /// Say who the recovery admins are
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Read and check the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -126,6 +137,8 @@ fn ask(command: Command, connection: &Connection) -> anyhow::Result<Answer> {
             Command::Gc(gc) => gc.run(connection).await,
             Command::Snapshot(snapshot) => snapshot.run(connection).await,
             Command::Operator(operator) => operator.run(connection).await,
+            Command::User(user) => user.run(connection).await,
+            Command::Policy(policy) => policy.run(connection).await,
             Command::Audit(audit) => audit.run(connection).await,
         }
     })

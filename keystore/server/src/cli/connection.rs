@@ -59,7 +59,7 @@ impl Connection {
     /// Reads the credential; nothing is sent yet.
     pub(super) fn open(&self) -> anyhow::Result<Session> {
         let path = self.credential()?;
-        refuse_if_shared(&path)?;
+        refuse_if_shared(&path, "the credential")?;
         let credential = Credential::read(&path)?;
         let client = match self.trust()? {
             None => Client::new(&self.server, &credential, &[])?,
@@ -114,12 +114,12 @@ impl Connection {
 }
 
 /// The private key in it would be everybody's.
-fn refuse_if_shared(path: &Path) -> anyhow::Result<()> {
+pub(super) fn refuse_if_shared(path: &Path, what: &str) -> anyhow::Result<()> {
     let shown = path.display();
     let metadata = std::fs::metadata(path)
-        .with_context(|| format!("the credential {shown} cannot be read; check the path"))?;
+        .with_context(|| format!("{what} {shown} cannot be read; check the path"))?;
     if metadata.permissions().mode() & 0o077 != 0 {
-        bail!("the credential {shown} can be read by others; run: chmod 600 {shown}");
+        bail!("{what} {shown} can be read by others; run: chmod 600 {shown}");
     }
     Ok(())
 }

@@ -4,21 +4,22 @@
 //! before they are asked for: every file is made (0600, and never over another one), and only filled afterwards. If we die in
 //! between, empty files are left; shares that nobody was given open nothing, and are made again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::new_file::{NewFile, Readers};
 use super::share_page::{Page, qr_in_half_blocks};
 use crate::api::init::{Holder, InitRequest, NewShare};
 use crate::api::json::ShareText;
 use crate::names::PersonName;
+
+const NOT_MADE: &str = "and no share was; make its folder, or move the file that is there";
+const NOT_WRITTEN: &str = "make room and start again, the shares of this run open nothing";
 
 /// Who gets the shares, and how.
 #[derive(Args)]
@@ -82,13 +83,7 @@ pub(super) struct Delivered {
 
 /// Files that are there and still empty, in the order of the holders. Those that stay empty are removed again.
 pub(super) struct Prepared {
-    files: Vec<Option<Prospective>>,
-}
-
-struct Prospective {
-    path: PathBuf,
-    file: File,
-    filled: bool,
+    files: Vec<Option<NewFile>>,
 }
 
 impl HandOut {
@@ -113,7 +108,7 @@ impl HandOut {
         let mut prepared = Prepared { files: Vec::new() };
         for (place, HolderArgument(holder)) in self.holders.iter().enumerate() {
             let prospective = match self.path(place + 1, holder) {
-                Some(path) => Some(Prospective::make(path)?),
+                Some(path) => Some(NewFile::make(path, Readers::Owner, NOT_MADE)?),
                 None => None,
             };
             prepared.files.push(prospective);
@@ -171,27 +166,27 @@ impl Prepared {
 fn hand_over(
     share: &NewShare,
     page: &Page<'_>,
-    file: Option<&mut Prospective>,
+    file: Option<&mut NewFile>,
     text: &mut String,
 ) -> anyhow::Result<Delivered> {
     let mut delivered = Delivered {
         number: share.number,
         holder: share.holder.clone(),
         share: None,
-        file: file.as_ref().map(|file| file.path.clone()),
+        file: file.as_ref().map(|file| file.path().to_owned()),
         encrypted: share.encrypted.is_some(),
     };
     match (&share.encrypted, &share.share, file) {
         (Some(encrypted), None, Some(file)) => {
-            file.fill(encrypted.as_bytes())?;
+            file.fill(encrypted.as_bytes(), NOT_WRITTEN)?;
             text.push_str(&format!(
                 "encrypted to its holder: {}\n",
-                file.path.display()
+                file.path().display()
             ));
         }
         (None, Some(clear), Some(file)) => {
-            file.fill(page.svg(clear.expose_secret())?.as_bytes())?;
-            text.push_str(&format!("to be printed: {}\n", file.path.display()));
+            file.fill(page.svg(clear.expose_secret())?.as_bytes(), NOT_WRITTEN)?;
+            text.push_str(&format!("to be printed: {}\n", file.path().display()));
         }
         (None, Some(clear), None) => {
             text.push_str(clear.expose_secret());
@@ -206,56 +201,4 @@ fn hand_over(
         ),
     }
     Ok(delivered)
-}
-
-impl Prospective {
-    fn make(path: PathBuf) -> anyhow::Result<Prospective> {
-        let made = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        let file = made.with_context(|| {
-            format!(
-                "{} cannot be made, and no share was; make its folder, or move the file that is there",
-                path.display()
-            )
-        })?;
-        Ok(Prospective {
-            path,
-            file,
-            filled: false,
-        })
-    }
-
-    fn fill(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file
-            .write_all(bytes)
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| sync_folder(&self.path))
-            .with_context(|| {
-                format!(
-                    "{} cannot be written; make room and start again, the shares of this run open nothing",
-                    self.path.display()
-                )
-            })?;
-        self.filled = true;
-        Ok(())
-    }
-}
-
-impl Drop for Prospective {
-    fn drop(&mut self) {
-        if !self.filled {
-            // An empty file that stays is told at the next try.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -4,9 +4,7 @@
 //! the server, a certificate comes back. If we die in between, the person stands in the server's table with a certificate
 //! that nobody has; removing and adding the person again mends it.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -18,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::answer::Answer;
 use super::connection::Connection;
+use super::new_file::{NewFile, Readers};
 use crate::api::operators::{AddPerson, AddedPerson, PersonList};
 use crate::names::{PersonName, Role};
 use crate::persons::Person;
@@ -81,46 +80,27 @@ async fn add(
         None => make_request()?,
     };
     // Before anything is sent: a credential that cannot be written must not be issued.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&out)
-        .with_context(|| {
-            format!(
-                "{} cannot be made, and nobody was added; name another file with --out",
-                out.display()
-            )
-        })?;
+    let refused = "and nobody was added; name another file with --out";
+    let mut file = NewFile::make(out, Readers::Owner, refused)?;
     let wanted = AddPerson {
         name,
         role,
         request,
     };
-    let added: AddedPerson = match session.client.post("/v1/operators", &wanted).await {
-        Ok(added) => added,
-        Err(error) => {
-            let _ = fs::remove_file(&out);
-            return Err(error.into());
-        }
-    };
+    let added: AddedPerson = session.client.post("/v1/operators", &wanted).await?;
     let credential = Zeroizing::new([&added.certificate, key.as_str(), &added.authority].concat());
-    file.write_all(credential.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| {
-            format!(
-                "{} cannot be written; make room, remove {} again, and add it anew",
-                out.display(),
-                wanted.name
-            )
-        })?;
+    let failed = format!("make room, remove {} again, and add it anew", wanted.name);
+    file.fill(credential.as_bytes(), failed)?;
     let text = format!(
         "{} may come in as {}. Credential: {} (bring it to its owner on a safe way, and keep no copy)",
         added.person.name,
         added.person.role,
-        out.display()
+        file.path().display()
     );
-    Answer::new(text, &json!({ "person": added.person, "credential": out }))
+    Answer::new(
+        text,
+        &json!({ "person": added.person, "credential": file.path() }),
+    )
 }
 
 /// A request and its private key, PEM.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
+mod cli;
 mod sinks;
 mod support;
 
@@ -9,6 +10,8 @@ mod access;
 mod alerts;
 mod audit;
 mod ceremonies;
+mod cli_policy;
+mod cli_users;
 mod clock;
 mod description;
 mod enrolment;
