@@ -170,13 +170,13 @@ fn invitation(added: &AddedUser, token: &EnrolmentToken, file: Option<&NewFile>)
     };
     let shown = file.map(|file| format!("in {}", file.path().display()));
     let root = match (&token.policy_root, user.policy) {
-        (Some(root), _) => format!(
+        (_, EscrowPolicy::Private | EscrowPolicy::Custom) => String::new(),
+        (Some(root), EscrowPolicy::Standard) => format!(
             "The token names the policy root {root}: compare that with what new-root printed, and read it out to {name}.\n"
         ),
         (None, EscrowPolicy::Standard) => format!(
             "There is no policy of recovery admins yet, and {name} cannot enrol before: publish one, and invite {name} again.\n"
         ),
-        (None, _) => String::new(),
     };
     let mut text = format!(
         "{name} is invited (escrow policy {}, {quota}). The token {} enrols one computer, once, within 7 days: \

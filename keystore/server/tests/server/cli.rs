@@ -11,27 +11,27 @@ use crate::support::TestServer;
 /// A folder in which commands are typed, by somebody who has nothing in the home folder.
 pub struct Terminal {
     folder: TempDir,
-    /// Options that name server and credential; none for what works without.
+    /// What names server and credential.
     options: Vec<String>,
 }
 
 impl Terminal {
-    /// Of a computer without a network.
+    /// Of somebody who has no credential, and no server.
     pub fn offline() -> Terminal {
-        Terminal {
-            folder: tempfile::tempdir().unwrap(),
-            options: Vec::new(),
-        }
+        Terminal::at("https://127.0.0.1:1", Path::new("nothing.pem"))
     }
 
     /// The first operator's.
     pub fn of_operator(server: &TestServer) -> Terminal {
-        let credential = server.data().join("first-operator.pem");
-        let options = ["--server", &server.url(), "--identity"].map(str::to_owned);
-        let credential = credential.to_str().unwrap().to_owned();
+        Terminal::at(&server.url(), &server.data().join("first-operator.pem"))
+    }
+
+    pub fn at(server: &str, credential: &Path) -> Terminal {
+        let credential = credential.to_str().unwrap();
+        let options = ["--server", server, "--identity", credential];
         Terminal {
-            options: options.into_iter().chain([credential]).collect(),
-            ..Terminal::offline()
+            folder: tempfile::tempdir().unwrap(),
+            options: options.map(str::to_owned).to_vec(),
         }
     }
 

@@ -181,20 +181,11 @@ async fn wrong_words_get_one_sentence_and_change_nothing() {
     let said = operator.refuses(&["user", "deauthorise", "alice", "--device", ID]);
     assert!(said.contains(ID), "{said}");
     // A server that is away: the file does not stay behind either.
-    let away = [
-        "--server",
-        "https://127.0.0.1:1",
-        "user",
-        "add",
-        "alice",
-        "--out",
-        "token",
-    ];
     let credential = server.data().join("first-operator.pem");
-    let offline = Terminal::offline();
-    let arguments = [&["--identity", credential.to_str().unwrap()], &away[..]].concat();
-    assert!(offline.refuses(&arguments).contains("does not answer"));
-    assert!(!offline.path("token").exists());
-    let said = offline.refuses(&["user", "list"]);
-    assert!(said.contains("--identity FILE"), "{said}");
+    let away = Terminal::at("https://127.0.0.1:1", &credential);
+    let said = away.refuses(&["user", "add", "alice", "--out", "token"]);
+    assert!(said.contains("does not answer"), "{said}");
+    assert!(!away.path("token").exists());
+    let said = Terminal::offline().refuses(&["user", "add", "alice", "--out", "token"]);
+    assert!(said.contains("nothing.pem"), "{said}");
 }
