@@ -148,8 +148,10 @@ mod tests {
             "=".to_owned(),
         ] {
             let error = read_admin(&bad).err().unwrap();
-            let said = format!("{error:#} {error:?}");
-            assert!(!said.contains(&secret[11..]) && said.len() < 1500, "{said}");
+            let said = format!("{error:#}");
+            for key in [&secret["hf-admin-1 ".len()..], &public["hfa1-".len()..]] {
+                assert!(!said.contains(&key[..8]), "{said}");
+            }
         }
     }
 }
