@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
@@ -14,8 +14,8 @@ use holdfast_backend::{
     layout::Folder,
     object::Object,
     store::{
-        ObjectStore as _, OpenOptions, Record, RetryPolicy, S3Config, S3Store, StoreConfig,
-        StoreErrorKind, TokenBucket,
+        ObjectStore as _, OpenOptions, Record, RetryPolicy, S3Config, S3Presigner, S3Store,
+        StoreConfig, StoreErrorKind, TokenBucket,
         conformance::{self, Answers},
         open_with,
     },
@@ -39,6 +39,7 @@ fn a_bucket_conforms() {
         server.make_bucket().await;
         conforms(&server).await;
         conforms_with_wrappers(&server).await;
+        presigned_requests_allow_what_they_sign(&server).await;
         misconfigurations_are_told_apart(&server).await;
     });
 }
@@ -74,6 +75,55 @@ async fn conforms_with_wrappers(server: &Server) {
         .get(&neighbour.name())
         .await
         .expect("one archive does not touch another");
+}
+
+/// Whoever has a presigned request can store these bytes under this name once, or load this object, until it ends; and nothing else.
+async fn presigned_requests_allow_what_they_sign(server: &Server) {
+    let config = server.config("granted");
+    let presigner = S3Presigner::open(&config).await.expect("opens");
+    let store = S3Store::open(&config).await.expect("opens").below("ada");
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::new();
+    let object = Object::key(1, b"what is stored by grant");
+    let (name, bytes) = (object.name(), object.bytes().clone());
+    let (now, life) = (SystemTime::now(), Duration::from_secs(300));
+    let long_ago = now - Duration::from_secs(3600);
+    let put = async |from, length, body: Vec<u8>| {
+        let granted = presigner.put("ada", &name, length, true, from, life);
+        let granted = granted.await.expect("is signed");
+        let mut request = http.put(&granted.url).body(body);
+        for (name, value) in &granted.headers {
+            request = request.header(name, value);
+        }
+        request.send().await.expect("answers").status().as_u16()
+    };
+    let get = async |from, url: Option<String>| {
+        let granted = presigner.get("ada", &name, from, life);
+        let granted = granted.await.expect("is signed");
+        assert!(granted.headers.is_empty(), "{:?}", granted.headers);
+        let request = http
+            .get(url.unwrap_or(granted.url))
+            .header("range", "bytes=2-4");
+        let answer = request.send().await.expect("answers");
+        (
+            answer.status().as_u16(),
+            answer.bytes().await.expect("is read"),
+        )
+    };
+    let length = bytes.len() as u64;
+    let mut other = bytes.to_vec();
+    other[5] ^= 1;
+    assert!(put(now, length, other).await >= 400, "other bytes");
+    assert_eq!(put(long_ago, length, bytes.to_vec()).await, 403, "too late");
+    assert_eq!(get(now, None).await.0, 404);
+    assert_eq!(put(now, length, bytes.to_vec()).await, 200);
+    assert_eq!(put(now, length, bytes.to_vec()).await, 412, "a second time");
+    assert_eq!(get(now, None).await, (206, bytes.slice(2..5)));
+    assert_eq!(get(long_ago, None).await.0, 403, "too late");
+    let granted = presigner.get("ada", &name, now, life).await;
+    let url = granted.expect("is signed").url.replace("ada/", "eve/");
+    assert_eq!(get(now, Some(url)).await.0, 403, "another archive");
+    assert_eq!(store.get(&name).await.expect("is there"), bytes);
 }
 
 async fn misconfigurations_are_told_apart(server: &Server) {

@@ -18,6 +18,8 @@ pub const HOLDERS: [&str; 5] = ["alice", "bob", "carol", "dave", "eve"];
 pub struct Keystore {
     folder: TempDir,
     running: Option<Child>,
+    /// Of the server's process only.
+    variables: Vec<(String, String)>,
     url: String,
     fingerprint: String,
 }
@@ -25,6 +27,11 @@ pub struct Keystore {
 impl Keystore {
     /// A server that was never initialised, and logs everything.
     pub fn start() -> Keystore {
+        Keystore::start_on(0, "", &[])
+    }
+
+    /// The same on a port that stays the same when it is started again, with more configuration and variables.
+    pub fn start_on(port: u16, more: &str, variables: &[(String, String)]) -> Keystore {
         let folder = tempfile::Builder::new()
             .prefix("holdfast-test-")
             .tempdir()
@@ -32,12 +39,13 @@ impl Keystore {
         let mut keystore = Keystore {
             folder,
             running: None,
+            variables: variables.to_vec(),
             url: String::new(),
             fingerprint: String::new(),
         };
         // Tests enter more shares than a person does.
         let configuration = format!(
-            "data = {:?}\nlisten = \"127.0.0.1:0\"\n[limits]\nshares_per_person = 1000\nshares_per_address = 1000\nfailures_per_address = 1000\n",
+            "data = {:?}\nlisten = \"127.0.0.1:{port}\"\n{more}\n[limits]\nshares_per_person = 1000\nshares_per_address = 1000\nfailures_per_address = 1000\nlogins_per_user = 1000\nlogins_per_address = 1000\n",
             keystore.data()
         );
         fs::write(keystore.path("keystore.toml"), configuration).expect("written");
@@ -71,6 +79,7 @@ impl Keystore {
         let mut child = Command::new(program())
             .args(["--json", "--log-level", "trace", "serve", "--config"])
             .arg(self.path("keystore.toml"))
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -116,6 +125,11 @@ impl Keystore {
     /// What the server has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("serve.log")).unwrap_or_default()
+    }
+
+    /// Its address.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// SHA-256 of the server's certificate.

@@ -7,6 +7,7 @@
 pub mod commands;
 pub mod compare;
 pub mod drive;
+pub mod enrolled;
 pub mod fixture;
 #[path = "../fuzz/src/lib.rs"]
 pub mod fuzz_targets;

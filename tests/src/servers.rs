@@ -53,6 +53,15 @@ pub trait S3Server {
         home
     }
 
+    /// For a program that has the credentials.
+    fn variables(&self) -> Vec<(String, String)> {
+        let (access, secret) = self.credentials();
+        vec![
+            ("AWS_ACCESS_KEY_ID".to_owned(), access.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), secret.to_owned()),
+        ]
+    }
+
     /// `s3://bucket/prefix`
     fn store(&self, prefix: &str) -> String {
         format!("s3://{}/{prefix}", self.bucket())

@@ -21,11 +21,14 @@ const COUNTED_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// One user's archive.
 pub struct Archive {
     store: Arc<dyn ObjectStore>,
-    kept: Mutex<HashMap<Folder, (Arc<Vec<Listed>>, Instant)>>,
+    kept: Mutex<HashMap<Folder, Kept>>,
     room: Mutex<Room>,
     /// The highest number that was ever seen or granted, by place.
     highest: Mutex<HashMap<String, u64>>,
 }
+
+/// A listing by name, and when it was made.
+type Kept = (Arc<Vec<Listed>>, Instant);
 
 /// A page of a listing.
 pub struct Page {
