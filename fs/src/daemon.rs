@@ -84,7 +84,7 @@ pub fn run(
     }
     let leftover = match end {
         Some(End::Deauthorised(keystore)) => {
-            confirm(&keystore);
+            keystore.confirm_wiped();
             Leftover::default()
         }
         end => drain(&engine, end),
@@ -114,14 +114,6 @@ fn watch_keystore(engine: &Arc<Engine>, ends: Sender<End>) -> io::Result<Option<
         }
     };
     Watch::start(keystore, out).map(Some)
-}
-
-/// Without it the keystore shows the device as not confirmed, and nothing else is different.
-fn confirm(keystore: &Keystore) {
-    match crate::keystore::wait(keystore.client().confirm_wiped()) {
-        Ok(()) => tracing::warn!("the keystore knows that the keys are wiped"),
-        Err(error) => tracing::warn!(%error, "the keystore was not told that the keys are wiped"),
-    }
 }
 
 fn wait(ended: &Receiver<End>, is_over: impl Fn() -> bool) -> Option<End> {

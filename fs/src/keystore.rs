@@ -58,6 +58,16 @@ pub enum KeystoreError {
     /// The key file cannot be opened without it.
     #[error("this computer's key opens only with the keystore's half, and there is none: {0}")]
     NoHalf(#[source] ClientError),
+    /// The keystore refuses the half for good.
+    #[error(
+        "this computer was deauthorised, and its keys are wiped; to make it a device again run `holdfast logout`, and then `holdfast login SERVER`"
+    )]
+    Deauthorised,
+    /// The keys were wiped before.
+    #[error(
+        "the keys of this computer are wiped: it was deauthorised or logged out; to make it a device again run `holdfast logout`, and then `holdfast login SERVER`"
+    )]
+    Wiped,
     /// The admins that were seen before are damaged.
     #[error("{0}; restore the file state/recovery-admins from a copy")]
     Admins(#[from] holdfast_keystore_client::escrow::PolicyError),
@@ -68,6 +78,9 @@ impl Keystore {
     pub fn open(home: &Home, settings: &Settings) -> Result<Keystore, KeystoreError> {
         let server = settings.server.clone();
         let server = server.ok_or(KeystoreError::NotEnrolled)?;
+        if !home.certificate_file().exists() && !home.key_file().exists() {
+            return Err(KeystoreError::Wiped);
+        }
         let identity = home.identity()?;
         let mut clients = CLIENTS.lock();
         let client = match clients.get(&identity.fingerprint()) {
@@ -94,10 +107,33 @@ impl Keystore {
 
     /// The keystore's half of this computer's key file, from the keystore. A lease of days begins anew.
     pub fn fetch_half(&self) -> Result<DeviceHalf, KeystoreError> {
-        let told = wait(self.client.device_half()).map_err(KeystoreError::NoHalf)?;
+        let told = match wait(self.client.device_half()) {
+            Err(error) if error.code() == Some("deauthorised") => {
+                self.wipe()?;
+                return Err(KeystoreError::Deauthorised);
+            }
+            told => told.map_err(KeystoreError::NoHalf)?,
+        };
         let half = DeviceHalf::from_bytes(Zeroizing::new(*told.half.expose_secret()));
         lease::keep(&self.home, self.server.lease, &half)?;
         Ok(half)
+    }
+
+    /// This computer is out: nothing here opens the archive from now on, and the keystore is told.
+    fn wipe(&self) -> Result<(), HomeError> {
+        self.home.wipe_keys()?;
+        self.confirm_wiped();
+        Ok(())
+    }
+
+    /// Without it the keystore shows the device as not confirmed, and nothing else is different.
+    pub fn confirm_wiped(&self) {
+        match wait(self.client.confirm_wiped()) {
+            Ok(()) => tracing::warn!("the keystore knows that the keys are wiped"),
+            Err(error) => {
+                tracing::warn!(%error, "the keystore was not told that the keys are wiped");
+            }
+        }
     }
 
     /// The newest version of the key's record that this computer has seen.

@@ -37,10 +37,8 @@ impl Logout {
         };
         home.forget().map_err(CommandError::from_error)?;
         drop(lock);
-        if let Some(keystore) = &keystore
-            && let Err(error) = wait(keystore.client().confirm_wiped())
-        {
-            tracing::warn!(%error, "the keystore was not told that the keys are wiped");
+        if let Some(keystore) = &keystore {
+            keystore.confirm_wiped();
         }
         let text = match &keystore {
             Some(_) => {

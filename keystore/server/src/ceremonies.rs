@@ -127,6 +127,8 @@ impl Server {
         seal_now(&mut vault);
         self.sessions.clear();
         drop(vault);
+        // Whoever waits for a change of a device's state is told that there is nobody to ask any more.
+        self.device_changes.send_modify(|changes| *changes += 1);
         self.record_now(actor, Event::Sealed { reason })?;
         remembered
     }

@@ -9,9 +9,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::store::MAX_OBJECT_BYTES;
-use holdfast_protocol::calls::{
-    DeviceState, Grant, GrantAct, Granted, Grants, Refused, Wish, Wishes,
-};
+use holdfast_protocol::calls::{Grant, GrantAct, Granted, Grants, Refused, Wish, Wishes};
 
 use super::access::Caller;
 use super::error::{ApiError, ErrorCode};
@@ -80,8 +78,8 @@ pub async fn grants(
     Ok(Json(Grants { grants }))
 }
 
-/// Whether this device may. It reads all of its user's archive; it writes what is new, what belongs to nobody else, and nothing that is
-/// the server's. Before it is enrolled or logged in, it writes the keyring only.
+/// Whether this device may. It reads all of its user's archive; it writes what is new, what belongs to no other device, and nothing that is
+/// the server's. A provisional device may, too: it writes itself into the keyring, and its first commit where it replaces another one.
 fn allowed(device: &CallingDevice, wish: &Wish) -> Result<Asked, Refused> {
     let Ok(name) = wish.name.parse::<ObjectName>() else {
         return Err(refused(
@@ -111,12 +109,11 @@ fn allowed(device: &CallingDevice, wish: &Wish) -> Result<Asked, Refused> {
         name,
         ObjectName::Condemned { .. } | ObjectName::Deleting { .. }
     );
-    let ready = device.state == DeviceState::Active || matches!(name, ObjectName::Keyring { .. });
-    if !own || of_server || !ready {
+    if !own || of_server {
         return Err(refused(
             ErrorCode::Forbidden,
             "this device may not store this object",
-            "if it is enrolled and logged in, tell your operators",
+            "update holdfast; if it stays so, tell your operators",
         ));
     }
     Ok(Asked {
