@@ -3,10 +3,11 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 export CARGO_INCREMENTAL ?= 0
 BIN := $(CARGO_TARGET_DIR)/release/holdfast
+KEYSTORE_BIN := $(CARGO_TARGET_DIR)/release/holdfast-keystore
 # Where a tool installed by cargo is kept.
 TOOLS ?= $(CARGO_TARGET_DIR)/tools
 
-.PHONY: demo demo-down test test-posix test-faults soak check bench setup setup-test setup-posix setup-faults setup-servers build
+.PHONY: demo demo-standalone demo-down test test-posix test-faults soak check bench setup setup-test setup-posix setup-faults setup-servers build
 
 setup:
 	@tests/scripts/setup.sh base
@@ -27,10 +28,15 @@ setup-faults: setup-test
 	@tests/scripts/setup.sh faults
 
 build: setup
-	cargo build --release --locked -p holdfast
+	cargo build --release --locked -p holdfast -p holdfast-keystore
 
-demo: build
-	@tests/scripts/demo.sh "$(BIN)"
+# A keystore, a bucket, a user who is enrolled, the drive mounted: SeaweedFS comes with setup-test.
+demo: build setup-test
+	@tests/scripts/demo.sh "$(BIN)" "$(KEYSTORE_BIN)"
+
+# The drive alone, on a local folder.
+demo-standalone: build
+	@tests/scripts/demo-standalone.sh "$(BIN)"
 
 demo-down:
 	@tests/scripts/demo-down.sh "$(BIN)"
@@ -61,6 +67,7 @@ soak: setup-faults setup-posix
 check: setup-test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy -p holdfast-tests --test faults --test posix --locked -- -D warnings
 	$(MAKE) test
 	@test -x $(TOOLS)/bin/cargo-deny || cargo install --locked --root $(TOOLS) cargo-deny
 	$(TOOLS)/bin/cargo-deny check bans licenses sources

@@ -1,7 +1,7 @@
 //! systemd's units and the helper of mount(8), as far as a machine without a running systemd shows.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use holdfast_tests::home::text;
