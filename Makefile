@@ -7,7 +7,7 @@ KEYSTORE_BIN := $(CARGO_TARGET_DIR)/release/holdfast-keystore
 # Where a tool installed by cargo is kept.
 TOOLS ?= $(CARGO_TARGET_DIR)/tools
 
-.PHONY: demo demo-standalone demo-down test test-posix test-faults soak check bench setup setup-test setup-posix setup-faults setup-servers build
+.PHONY: demo demo-standalone demo-down test test-posix test-faults soak check bench bench-grants setup setup-test setup-posix setup-faults setup-servers build
 
 setup:
 	@tests/scripts/setup.sh base
@@ -78,3 +78,7 @@ RUNS ?= 3
 bench: build
 	cargo build --release --locked -p holdfast-bench
 	"$(CARGO_TARGET_DIR)/release/holdfast-bench" --runs $(RUNS) $(if $(FOLDER),--folder "$(FOLDER)") $(MORE)
+
+# make bench-grants [FOLDER=...] [RUNS=3]: what grants cost against the credentials of the same bucket.
+bench-grants: build setup-test
+	@tests/scripts/bench-grants.sh "$(BIN)" "$(KEYSTORE_BIN)" "$(FOLDER)" $(RUNS)

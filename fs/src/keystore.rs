@@ -10,7 +10,7 @@ mod watch;
 use std::collections::BTreeMap;
 
 use holdfast_crypto::DeviceHalf;
-use holdfast_keystore_client::escrow::{Digest, SignedPolicy};
+use holdfast_keystore_client::escrow::SignedPolicy;
 use holdfast_keystore_client::names::Fingerprint;
 use holdfast_keystore_client::{AddressError, Client, ClientError};
 use parking_lot::Mutex;
@@ -68,9 +68,14 @@ pub enum KeystoreError {
         "the keys of this computer are wiped: it was deauthorised or logged out; to make it a device again run `holdfast logout`, and then `holdfast login SERVER`"
     )]
     Wiped,
-    /// The admins that were seen before are damaged.
-    #[error("{0}; restore the file state/recovery-admins from a copy")]
+    /// The recovery admins are not those that were seen before, and nobody whom they trust has changed them.
+    #[error(
+        "the recovery admins that the keystore tells cannot be believed: {0}; ask your organisation what is true, somebody may want to read your files"
+    )]
     Admins(#[from] holdfast_keystore_client::escrow::PolicyError),
+    /// There were some.
+    #[error("the keystore tells of no recovery admins, and there were some; ask your operators")]
+    NoAdmins,
 }
 
 impl Keystore {
@@ -143,11 +148,29 @@ impl Keystore {
         Ok(text.trim().parse().unwrap_or(0))
     }
 
-    /// The fingerprint of the organisation's policy root, as it was pinned.
-    pub fn policy_root(&self) -> Result<Option<Digest>, KeystoreError> {
-        let kept = self.home.load_state(ADMINS)?;
-        let policy = kept.map(|bytes| SignedPolicy::parse(&bytes)).transpose()?;
-        Ok(policy.map(|policy| policy.root().fingerprint()))
+    /// Looks whether the recovery admins are those that were seen last, or have been changed by their root, step by step, and pins those that
+    /// are in force. The first ones are believed.
+    pub fn check_admins(&self) -> Result<(), KeystoreError> {
+        let told = match wait(self.client.policy(None)) {
+            Err(error) if error.code() == Some("not_found") => None,
+            told => Some(SignedPolicy::parse(&told?.policy.0)?),
+        };
+        let known = self.home.load_state(ADMINS)?;
+        let known = known.map(|bytes| SignedPolicy::parse(&bytes)).transpose()?;
+        let (told, mut known) = match (told, known) {
+            (None, None) => return Ok(()),
+            (None, Some(_)) => return Err(KeystoreError::NoAdmins),
+            (Some(told), None) => return Ok(keep_admins(&self.home, &told)?),
+            (Some(told), Some(known)) => (told, known),
+        };
+        while known.version() + 1 < told.version() {
+            let next = wait(self.client.policy(Some(known.version() + 1)))?;
+            let next = SignedPolicy::parse(&next.policy.0)?;
+            next.expect_after(&known)?;
+            known = next;
+        }
+        told.expect_after(&known)?;
+        Ok(keep_admins(&self.home, &told)?)
     }
 }
 

@@ -12,40 +12,7 @@ drive=$demo/drive
 . "$top/tests/scripts/demo-lib.sh"
 umask 077
 
-holders=(alice bob carol dave eve)
-people=$demo/people
-
-# Starts a server in the background and keeps its process id for demo-down.
-start() {
-    local name=$1
-    shift
-    # Not in the terminal's process group: the demo goes on when this script ends.
-    setsid "$@" >"$demo/$name.log" 2>&1 </dev/null &
-    echo $! >"$demo/$name.pid"
-}
-
-# Waits for a line or a port; the log says why if it does not come.
-wait_for() {
-    local name=$1
-    shift
-    for _ in $(seq 300); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        if ! kill -0 "$(cat "$demo/$name.pid")" 2>/dev/null; then break; fi
-        sleep 0.2
-    done
-    echo "$name did not start; its log:" >&2
-    tail -n 20 "$demo/$name.log" >&2
-    exit 1
-}
-
-# Asks the keystore as one person.
-keystore() {
-    local who=$1
-    shift
-    local credential=$people/$who.pem
-    [ "$who" = operator ] && credential=$demo/keystore/first-operator.pem
-    "$keystore_binary" --server "$server" --identity "$credential" "$@"
-}
+. "$top/tests/scripts/demo-keystore.sh"
 
 begin_demo
 ln -s "$(realpath "$keystore_binary")" "$demo/holdfast-keystore"
@@ -63,34 +30,14 @@ else
 fi
 
 say "The keystore starts, sealed"
-cat - "$demo/store.toml" >"$demo/keystore.toml" <<CONFIG
-data = "$demo/keystore"
-listen = "127.0.0.1:0"
-CONFIG
-start keystore "$keystore_binary" serve --config "$demo/keystore.toml"
-wait_for keystore grep -q '^certificate SHA-256' "$demo/keystore.log"
-server=https://localhost:$(sed -n 's/^listening on https:.*:\([0-9]*\)$/\1/p' "$demo/keystore.log")
+start_keystore ""
 echo "   $server"
 
 say "Five people are let in, and each gets a share of the key; three of them open the keystore"
-for name in "${holders[@]}"; do
-    keystore operator operator add "$name" --role holder --out "$people/$name.pem" >/dev/null
-done
-arguments=()
-for name in "${holders[@]}"; do arguments+=(--holder "$name"); done
-keystore operator --json init "${arguments[@]}" >"$people/shares.json"
-for number in 1 2 3 4 5; do
-    # One JSON object per share; no other tool is needed to take them apart.
-    tr '{' '\n' <"$people/shares.json" | sed -n "s/^\"number\":$number,.*\"share\":\"\([^\"]*\)\".*/\1/p" >"$people/${holders[$((number - 1))]}.share"
-done
-rm "$people/shares.json"
 printf '   \033[1;31m%s\033[0m\n' \
     "THIS IS A DEMO: all five shares lie in $people, beside the keystore that they open." \
     "In earnest each of five people keeps one, and nobody ever sees two (docs/operations.md)."
-keystore operator unseal --start | sed -n '1p' | sed 's/^/   /'
-for name in alice carol eve; do
-    keystore "$name" unseal --share-file "$people/$name.share" | sed -n '1p' | sed "s/^/   $name: /"
-done
+open_keystore
 
 say "Two recovery admins, whose policy is signed with a key that stays offline"
 keystore operator policy new-root "$people/policy-root.key" >/dev/null

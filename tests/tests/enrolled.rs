@@ -331,3 +331,111 @@ fn a_blocked_user_saves_and_does_not_log_in() {
     let missing = fs::read(user.home.path("drive/current/file"));
     assert_eq!(missing.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+/// What a user does with devices, password and keys, each time with the password and a code that was not used yet.
+#[test]
+fn a_user_looks_after_devices_password_and_keys() {
+    let organisation = Organisation::with_folder();
+    let user = organisation.enrol("ada", &[]);
+    let home = &user.home;
+    let (password, factor) = (user.password(), user.factor());
+    let proof = [
+        "--password-file",
+        text(&password),
+        "--second-factor-file",
+        text(&factor),
+    ];
+    let code = fs::read_to_string(user.code()).expect("read");
+    let shown = home.json(&[&["key", "show-recovery-code"], &proof[..]].concat());
+    assert_eq!(shown["recovery_code"], code.trim());
+    let exported = home.path("exported");
+    home.ok(&[&["key", "export", text(&exported)], &proof[..]].concat());
+    assert_eq!(
+        fs::read_to_string(&exported).expect("read").trim(),
+        code.trim()
+    );
+
+    let new = home.path("new-password");
+    fs::write(&new, "staple battery horse correct").expect("written");
+    let change = ["password", "--new-password-file", text(&new)];
+    home.ok(&[&change, &proof[..]].concat());
+    let refused = home.refused(&[&["key", "show-recovery-code"], &proof[..]].concat());
+    assert!(refused.contains("wrong"), "{refused}");
+    fs::copy(&new, &password).expect("copied");
+
+    let desk = organisation.log_in(&user, "desk", &[]);
+    let listed = home.json(&["devices"]);
+    let names: Vec<_> = listed["devices"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|device| device["name"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["desk", "laptop"], "{listed}");
+    home.ok(&["deauthorise", "desk"]);
+    let refused = desk.refused(&["ls", "latest:"]);
+    assert!(refused.contains("deauthorised"), "{refused}");
+    home.ok(&["logout"]);
+    assert!(!home.holdfast_home().join("key").exists());
+    let states = organisation.devices("ada");
+    assert!(
+        states.iter().all(|(_, state)| state == "confirmed"),
+        "{states:?}"
+    );
+    let again = organisation.log_in(&user, "laptop-2", &["--replace", "laptop"]);
+    again.ok(&["snapshots"]);
+}
+
+/// Recovery admins are pinned: a keystore that tells of others than their root has signed is not believed, and steps that were missed are walked.
+#[test]
+fn recovery_admins_are_believed_only_from_their_root() {
+    let organisation = Organisation::with_folder();
+    let keystore = &organisation.keystore;
+    let make = |root: &str, name: &str, previous: Option<&str>| {
+        let (root, out) = (keystore.path(root), keystore.path(name));
+        if !root.exists() {
+            keystore.ok(&["policy", "new-root", text(&root)]);
+        }
+        let admins = ["frank", "grace"].map(|admin| {
+            let file = keystore.path(&format!("{name}-{admin}"));
+            let told = keystore.ok(&["policy", "new-admin", text(&file)]);
+            format!("{admin}={}", told["public_key"].as_str().expect("a key"))
+        });
+        let mut arguments = vec!["policy", "make", "--root", text(&root), "--threshold", "2"];
+        for admin in &admins {
+            arguments.extend(["--admin", admin]);
+        }
+        let previous = previous.map(|previous| keystore.path(previous));
+        if let Some(previous) = &previous {
+            arguments.extend(["--previous", text(previous)]);
+        }
+        arguments.push(text(&out));
+        keystore.ok(&arguments);
+        out
+    };
+    let publish = |file: &Path| drop(keystore.ok(&["policy", "publish", text(file)]));
+    publish(&make("root", "first", None));
+    let token = organisation.token("ada", "standard", &[]);
+    let user = organisation.enrol_with("ada", &token, &[]);
+    let admins = |home: &Home| home.json(&["status"])["keystore"]["admins"].clone();
+    let pinned = user.home.holdfast_home().join("state/recovery-admins");
+    publish(&make("root", "second", Some("first")));
+    publish(&make("root", "third", Some("second")));
+    let before = fs::read(&pinned).expect("read");
+    let drive = user.mount();
+    wait_for("pinned", Duration::from_secs(40), || {
+        fs::read(&pinned).is_ok_and(|now| now != before)
+    });
+    assert!(admins(&user.home).is_null());
+    drive.unmount();
+    // As if the keystore's were others: what is pinned here is signed by another root.
+    let foreign = fs::read(make("another-root", "foreign", None)).expect("read");
+    fs::write(&pinned, foreign).expect("written");
+    let drive = user.mount();
+    wait_for("told", Duration::from_secs(40), || {
+        admins(&user.home)
+            .to_string()
+            .contains("cannot be believed")
+    });
+    drive.unmount();
+}

@@ -113,6 +113,9 @@ fn keystore_rows(keystore: &Value, row: &mut impl FnMut(&str, String)) {
             format!("since {since}: {trouble}. Writes go on into the log and are stored later"),
         );
     }
+    if let Some(admins) = keystore["admins"].as_str() {
+        row("keystore: ADMINS", admins.to_owned());
+    }
     row("keystore: device", text(&keystore["device"]));
     row("keystore: lease", lease(&keystore["lease"]));
 }

@@ -18,6 +18,8 @@ use super::{Keystore, KeystoreError, wait};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A device that was out while the keystore was away learns of it so long after it is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How often the recovery admins are looked at.
+const ADMINS_EACH: Duration = Duration::from_secs(6 * 3600);
 /// How often a lease of days begins anew.
 const LEASE_EACH: Duration = Duration::from_secs(6 * 3600);
 
@@ -32,6 +34,8 @@ pub struct KeystoreState {
     pub trouble: Option<String>,
     /// Since when, in seconds since 1970.
     pub trouble_since: Option<i64>,
+    /// Why the recovery admins that it tells are not believed.
+    pub admins: Option<String>,
     /// This device, as the keystore has said it last.
     pub device: DeviceState,
     /// How long the keystore's half of the key may stay here.
@@ -59,6 +63,7 @@ impl Watch {
             reachable: true,
             trouble: None,
             trouble_since: None,
+            admins: None,
             device: DeviceState::Active,
             lease: server.lease,
         };
@@ -86,6 +91,7 @@ impl Watch {
     fn run(&self, keystore: Keystore, out: impl FnOnce(Keystore)) {
         let mut pause = FIRST_PAUSE;
         let mut leased: Option<Instant> = None;
+        let mut looked: Option<Instant> = None;
         let mut seen = DeviceState::Active;
         while !self.0.over.load(Ordering::Acquire) {
             let watched = wait(keystore.client().watch_device(seen));
@@ -112,7 +118,24 @@ impl Watch {
             if let Err(error) = renew(&keystore, &mut leased) {
                 tracing::warn!(%error, "certificate or lease could not be renewed; it is tried again");
             }
+            if looked.is_none_or(|at| at.elapsed() >= ADMINS_EACH) {
+                looked = Some(Instant::now());
+                self.look_at_admins(&keystore);
+            }
         }
+    }
+
+    /// Nothing else waits for it: what is enrolled was wrapped to the admins that were known then.
+    fn look_at_admins(&self, keystore: &Keystore) {
+        let told = match keystore.check_admins() {
+            // Asked again with the next lease; that it does not answer is told already.
+            Err(KeystoreError::Call(_)) | Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, "the recovery admins are not believed");
+                Some(error.to_string())
+            }
+        };
+        self.0.state.lock().admins = told;
     }
 
     fn answered(&self, device: DeviceState) {

@@ -9,8 +9,8 @@ use url::form_urlencoded;
 use holdfast_protocol::calls::{
     Account, AccountRequest, Authorise, BeginEnrolment, CertificateRequest, DeviceCertificate,
     DeviceHalf, DeviceList, DeviceReady, DeviceState, EnrolmentBegun, EnrolmentPassword,
-    EnrolmentRequest, Grants, Listing, PasswordChange, PutSlots, Slots, StoreDescription, Watched,
-    Wishes,
+    EnrolmentRequest, Grants, Listing, PasswordChange, PolicyDocument, PutSlots, Slots,
+    StoreDescription, Watched, Wishes,
 };
 use holdfast_protocol::names::HexBytes;
 
@@ -72,6 +72,14 @@ impl Client {
     /// `GET device/half`: the server's half of the local key file.
     pub async fn device_half(&self) -> Result<DeviceHalf, ClientError> {
         self.get("/v1/device/half").await
+    }
+
+    /// `GET policy`: the recovery admins, as they are or as they were at a version.
+    pub async fn policy(&self, version: Option<u64>) -> Result<PolicyDocument, ClientError> {
+        match version {
+            Some(version) => self.get(&format!("/v1/policy?version={version}")).await,
+            None => self.get("/v1/policy").await,
+        }
     }
 
     /// `POST device/ready`: the end of a login.

@@ -27,7 +27,7 @@ pub use login::{
     StartLogin, StartPasswordChange,
 };
 pub use secret::{SecretHex, SecretText};
-pub use slots::{EscrowPolicy, PutSlots, Slots};
+pub use slots::{EscrowPolicy, PolicyDocument, PutSlots, Slots};
 pub use users::{AddUser, AddedUser, SetUserState, User, UserList, UserState};
 
 /// Label of the TLS exporter whose 32 bytes a login is bound to (RFC 5705, no context).

@@ -20,6 +20,8 @@ pub enum Role {
     Holder,
     /// Reads status, metrics and the audit log.
     Auditor,
+    /// Sees who the recovery admins are, and what the keystore is.
+    RecoveryAdmin,
 }
 
 impl fmt::Display for Role {
@@ -28,6 +30,7 @@ impl fmt::Display for Role {
             Role::Operator => "operator",
             Role::Holder => "holder",
             Role::Auditor => "auditor",
+            Role::RecoveryAdmin => "recovery-admin",
         })
     }
 }
@@ -40,7 +43,8 @@ impl FromStr for Role {
             "operator" => Ok(Role::Operator),
             "holder" => Ok(Role::Holder),
             "auditor" => Ok(Role::Auditor),
-            _ => Err("a role is operator, holder or auditor".to_owned()),
+            "recovery-admin" => Ok(Role::RecoveryAdmin),
+            _ => Err("a role is operator, holder, auditor or recovery-admin".to_owned()),
         }
     }
 }

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::store::{
-    Capabilities, DirStore, ObjectStore, Presigned, Retry, RetryPolicy, S3Presigner, S3Store,
-    StoreError,
+    Capabilities, DirStore, ObjectStore, Operation, Presigned, Retry, RetryPolicy, S3Presigner,
+    S3Store, StoreError, StoreErrorKind,
 };
 use holdfast_protocol::calls::{StoreDescription, StoreKind};
 use jiff::Timestamp;
@@ -143,7 +143,16 @@ impl Stores {
             return Ok(Arc::clone(archive));
         }
         let store: Arc<dyn ObjectStore> = match &self.place {
-            Place::Folder { root, .. } => Arc::new(DirStore::create(root.join(id.to_string()))?),
+            Place::Folder { root, .. } => {
+                // Never made anew: where a disk is not plugged in, its mount point must not fill up in its place.
+                if !root.is_dir() {
+                    let location = root.display().to_string();
+                    let kind = StoreErrorKind::Transient;
+                    let error = StoreError::new(kind, Operation::Open, location);
+                    return Err(error.detail("the folder for the archives is not there"));
+                }
+                Arc::new(DirStore::create(root.join(id.to_string()))?)
+            }
             Place::Bucket { store, .. } => {
                 let store = store.below(&id.to_string());
                 let activity = store.activity();
@@ -169,7 +178,10 @@ impl Stores {
         let known = opened
             .iter()
             .map(|(id, (archive, _))| (*id, Arc::clone(archive)));
-        let known = known.collect();
+        let known: Vec<_> = known.collect();
+        for (_, archive) in &known {
+            archive.forget_listings();
+        }
         opened.retain(|_, (archive, used)| used.elapsed() < IDLE || Arc::strong_count(archive) > 2);
         known
     }

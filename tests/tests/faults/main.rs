@@ -7,6 +7,7 @@ mod crashes;
 mod disk;
 mod ledger;
 mod memory;
+mod newcomer;
 mod services;
 mod store;
 mod traced;

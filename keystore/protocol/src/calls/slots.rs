@@ -36,3 +36,12 @@ pub struct PutSlots {
     /// The record.
     pub record: Bytes64,
 }
+
+/// The policy of recovery admins in force, a former one, or the one to be: `GET /v1/policy?version=N`, `PUT /v1/policy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PolicyDocument {
+    /// As `holdfast-keystore policy make` wrote it (`docs/format/escrow.md`).
+    pub policy: Bytes64,
+}

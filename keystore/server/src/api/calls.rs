@@ -49,7 +49,7 @@ pub enum OnRecord {
 use DeviceState::{Active, Confirmed, Deauthorised, Provisional};
 use OnRecord::{No, Share, Yes};
 use Phase::{Sealed, Uninitialised, Unsealed};
-use Role::{Auditor, Holder, Operator};
+use Role::{Auditor, Holder, Operator, RecoveryAdmin};
 use Who::{Anyone, Devices, Roles, RolesAndDevices};
 
 const ALWAYS: &[Phase] = &[Uninitialised, Sealed, Unsealed];
@@ -61,7 +61,8 @@ const WHILE_OPEN: &[Phase] = &[Unsealed];
 const INITIALISED: &[Phase] = &[Sealed, Unsealed];
 const NOT_SEALED: &[Phase] = &[Uninitialised, Unsealed];
 
-const ANY_ROLE: Who = Roles(&[Operator, Holder, Auditor]);
+const ANY_ROLE: Who = Roles(&[Operator, Holder, Auditor, RecoveryAdmin]);
+const MONITORS: Who = Roles(&[Operator, Holder, Auditor]);
 const OPERATORS: Who = Roles(&[Operator]);
 const SHARE_HOLDERS: Who = Roles(&[Operator, Holder]);
 const READERS: Who = Roles(&[Operator, Auditor]);
@@ -71,7 +72,8 @@ const NEW_DEVICES: Who = Devices(&[Provisional]);
 const ACTIVE_DEVICES: Who = Devices(&[Active]);
 const EVERY_DEVICE: Who = Devices(&[Provisional, Active, Deauthorised, Confirmed]);
 const DEVICES_THAT_ARE_OUT: Who = Devices(&[Deauthorised, Confirmed]);
-const READERS_AND_DEVICES: Who = RolesAndDevices(&[Operator, Auditor], &[Provisional, Active]);
+const READERS_AND_DEVICES: Who =
+    RolesAndDevices(&[Operator, Auditor, RecoveryAdmin], &[Provisional, Active]);
 
 const fn call(
     name: &'static str,
@@ -96,7 +98,7 @@ const fn call(
 pub const CALLS: &[Call] = &[
     call("health", "GET", "/v1/health", Anyone, ALWAYS, No),
     call("openapi", "GET", "/v1/openapi.json", Anyone, ALWAYS, No),
-    call("metrics", "GET", "/metrics", ANY_ROLE, ALWAYS, No),
+    call("metrics", "GET", "/metrics", MONITORS, ALWAYS, No),
     call("status", "GET", "/v1/status", ANY_ROLE, ALWAYS, No),
     call("init", "POST", "/v1/init", OPERATORS, FOR_INIT, Yes),
     call("unseal_start", "POST", "/v1/unseal/start", OPERATORS, WHILE_SEALED, Yes),

@@ -3,6 +3,7 @@
 //! In this order: is the wish one; may this device; is there room; has nobody else the number; sign. The numbers of one call are taken
 //! in one go, and written before the first grant goes out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -170,6 +171,7 @@ async fn take_numbers(
     asked: &mut [Result<Asked, Refused>],
 ) -> Result<(), ApiError> {
     let mut names = Vec::new();
+    let mut listed = HashMap::new();
     for wish in &mut *asked {
         let name = match wish {
             Ok(Asked {
@@ -178,7 +180,7 @@ async fn take_numbers(
             }) if name.number().is_some() => *name,
             _ => continue,
         };
-        let stored = archive.stored_under(&name).await?;
+        let stored = archive.stored_under(&name, &mut listed).await?;
         if stored.is_empty() || stored.contains(&name.digest()) {
             names.push(name);
         } else {

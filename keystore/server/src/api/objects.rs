@@ -33,8 +33,10 @@ use super::refusals::Refusals;
 use crate::server::Server;
 use crate::stores::{Act, LinkError, LinkQuery};
 
-/// Between two pieces of a body.
+/// A body may take this long however short it is.
 const BODY_TIME: Duration = Duration::from_secs(60);
+/// Below this it holds the memory that others wait for.
+const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 /// Read from the disk at once.
 const PIECE: usize = 256 << 10;
 
@@ -241,27 +243,31 @@ fn no_link(error: LinkError) -> ApiError {
     )
 }
 
-/// Exactly so many bytes.
+/// Exactly so many bytes, in time.
 async fn read(mut body: Body, bytes: u64) -> Result<Bytes, ApiError> {
     let wrong = || ApiError::bad_request(format!("the body has not {bytes} bytes, as was granted"));
     let mut read = BytesMut::with_capacity(usize::try_from(bytes).map_err(|_| wrong())?);
-    loop {
-        let frame = tokio::time::timeout(BODY_TIME, body.frame()).await;
-        let Some(frame) = frame.map_err(|_| wrong())? else {
-            break;
-        };
-        let frame = frame.map_err(|_| wrong())?;
-        if let Some(data) = frame.data_ref() {
-            if (read.len() + data.len()) as u64 > bytes {
-                drain(body).await;
-                return Err(wrong());
+    let within = BODY_TIME + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| wrong())?;
+            if let Some(data) = frame.data_ref() {
+                if (read.len() + data.len()) as u64 > bytes {
+                    return Err(wrong());
+                }
+                read.extend_from_slice(data);
             }
-            read.extend_from_slice(data);
         }
-    }
-    match read.len() as u64 == bytes {
-        true => Ok(read.freeze()),
-        false => Err(wrong()),
+        Ok(())
+    };
+    match tokio::time::timeout(within, reading).await {
+        Ok(Ok(())) if read.len() as u64 == bytes => Ok(read.freeze()),
+        // Read on, within limits: a connection that is closed meanwhile breaks before the caller has read the refusal.
+        Ok(_) => {
+            drain(body).await;
+            Err(wrong())
+        }
+        Err(_) => Err(wrong()),
     }
 }
 

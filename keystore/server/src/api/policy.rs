@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use holdfast_protocol::calls::Bytes64;
+pub use holdfast_protocol::calls::PolicyDocument;
 use holdfast_protocol::escrow::{PolicyError, SignedPolicy};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::Deserialize;
 
 use super::access::Caller;
 use super::error::{ApiError, ErrorBody, ErrorCode};
@@ -20,34 +21,44 @@ use crate::vault::Vault;
 
 const CURRENT: &str = "policy/current";
 
-/// The policy in force, or the one to be.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// Which one.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PolicyDocument {
-    /// As `holdfast-keystore policy make` wrote it (`docs/format/escrow.md`).
-    pub policy: Bytes64,
+pub struct PolicyQuery {
+    version: Option<u64>,
 }
 
-/// The policy in force.
+/// The policy in force, or one that was: a client that has missed some walks from the one that it knows.
 #[utoipa::path(
     get,
     path = "/v1/policy",
     tag = "escrow",
+    params(("version" = Option<u64>, Query, description = "Which one; the one in force otherwise")),
     responses(
-        (status = 200, description = "In force", body = PolicyDocument),
-        (status = 404, description = "There is none yet", body = ErrorBody),
+        (status = 200, description = "The policy", body = PolicyDocument),
+        (status = 404, description = "There is none yet, or none of this version", body = ErrorBody),
         Refusals,
     )
 )]
-pub async fn get(State(server): State<Arc<Server>>) -> Result<Json<PolicyDocument>, ApiError> {
-    let policy = server
-        .blocking(|server| server.vault.read().policy())
-        .await?;
+pub async fn get(
+    State(server): State<Arc<Server>>,
+    query: Result<Query<PolicyQuery>, QueryRejection>,
+) -> Result<Json<PolicyDocument>, ApiError> {
+    let Query(query) =
+        query.map_err(|_| ApiError::bad_request("a version is a number: ?version=1"))?;
+    let read = move |server: &Server| {
+        let vault = server.vault.read();
+        match query.version {
+            Some(version) => vault.former_policy(version),
+            None => vault.policy(),
+        }
+    };
+    let policy = server.blocking(read).await?;
     match policy {
         Some(policy) => Ok(Json(document(&policy))),
         None => Err(ApiError::new(
             ErrorCode::NotFound,
-            "there is no policy of recovery admins yet",
+            "there is no such policy of recovery admins",
             "an operator publishes one: holdfast-keystore policy publish",
         )),
     }
@@ -95,7 +106,9 @@ fn publish(
     };
     server.record_now(&caller.actor(), event)?;
     let published = document(&policy);
-    vault.put(&path(), &published)?;
+    let records = [path(), version_path(policy.version())];
+    let records = records.map(|path| (path, published.clone()));
+    vault.put_all(&records.into_iter().collect())?;
     Ok(published)
 }
 
@@ -109,10 +122,24 @@ impl Vault {
     }
 }
 
+impl Vault {
+    fn former_policy(&self, version: u64) -> Result<Option<SignedPolicy>, ApiError> {
+        let document = self.get::<PolicyDocument>(&version_path(version))?;
+        Ok(document
+            .map(|document| SignedPolicy::parse(&document.policy.0))
+            .transpose()?)
+    }
+}
+
 fn document(policy: &SignedPolicy) -> PolicyDocument {
     PolicyDocument {
         policy: Bytes64(policy.as_bytes().to_vec()),
     }
+}
+
+fn version_path(version: u64) -> holdfast_protocol::RecordPath {
+    let path = format!("policy/{version}");
+    path.parse().expect("a number is a segment of a path")
 }
 
 fn path() -> holdfast_protocol::RecordPath {

@@ -28,7 +28,7 @@ pub enum Operator {
     Add {
         /// Name: small letters, digits, dots and dashes
         name: PersonName,
-        /// operator, holder or auditor
+        /// operator, holder, auditor or recovery-admin
         #[arg(long)]
         role: Role,
         /// Where the credential is written; NAME.pem by default

@@ -1,6 +1,7 @@
 //! One user's archive, as the server sees it: the store, pages of its listings, how much is in it, and which numbers are taken.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,9 +110,18 @@ impl Archive {
         Ok(listed)
     }
 
+    /// Drops listings of which nobody has asked for the next page in time.
+    pub fn forget_listings(&self) {
+        self.kept.lock().retain(|_, (_, at)| at.elapsed() < KEPT);
+    }
+
     /// What stands in the store under the number of a name, which other contents may be. It is only asked of the store if the number is not
-    /// above all that are known.
-    pub async fn stored_under(&self, name: &ObjectName) -> Result<Vec<Digest>, StoreError> {
+    /// above all that are known, and once for each folder: `listed` is for one call.
+    pub async fn stored_under(
+        &self,
+        name: &ObjectName,
+        listed: &mut HashMap<Folder, Vec<Listed>>,
+    ) -> Result<Vec<Digest>, StoreError> {
         let (Some(place), Some(number)) = (place(name), name.number()) else {
             return Ok(Vec::new());
         };
@@ -119,7 +129,11 @@ impl Archive {
         if known.is_some_and(|known| number > known) {
             return Ok(Vec::new());
         }
-        let listed = self.store.list(name.folder()).await?;
+        let folder = name.folder();
+        let listed = match listed.entry(folder) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(none) => none.insert(self.store.list(folder).await?),
+        };
         let here = |listed: &&Listed| self::place(&listed.name).as_ref() == Some(&place);
         let numbers = listed.iter().filter(here);
         let numbers = numbers.filter_map(|listed| listed.name.number());
@@ -267,15 +281,27 @@ mod tests {
     async fn what_stands_under_a_number_is_found_whoever_has_stored_it() {
         let (one, other) = (pin(1, 7, "one"), pin(1, 7, "other"));
         let archive = archive(&[one.clone(), pin(2, 9, "of another device")]).await;
-        let stored = archive.stored_under(&other.name()).await.unwrap();
+        let stored = archive
+            .stored_under(&other.name(), &mut HashMap::new())
+            .await
+            .unwrap();
         assert_eq!(stored, [one.name().digest()]);
         let next = pin(1, 8, "next").name();
-        assert!(archive.stored_under(&next).await.unwrap().is_empty());
+        assert!(
+            archive
+                .stored_under(&next, &mut HashMap::new())
+                .await
+                .unwrap()
+                .is_empty()
+        );
         // Granted and stored: found although the number was above all when it was granted.
         archive.note("pins/0101010101010101", 8);
         let late = pin(1, 8, "late");
         archive.store().put_new(&late).await.unwrap();
-        let stored = archive.stored_under(&next).await.unwrap();
+        let stored = archive
+            .stored_under(&next, &mut HashMap::new())
+            .await
+            .unwrap();
         assert_eq!(stored, [late.name().digest()]);
     }
 

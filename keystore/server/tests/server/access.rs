@@ -13,12 +13,12 @@ use serde_json::Value;
 use crate::enrolment::devices_of_every_state;
 use crate::support::{HOLDERS, Person, TestServer};
 
-/// Method, path, who may (o)perator, (h)older, (a)uditor, a (p)rovisional device, an active (d)evice, one that is out (x), (-) anyone; when: (0) uninitialised, (s)ealed, (u)nsealed.
+/// Method, path, who may (o)perator, (h)older, (a)uditor, (r)ecovery admin, a (p)rovisional device, an active (d)evice, one that is out (x), (-) anyone; when: (0) uninitialised, (s)ealed, (u)nsealed.
 const TABLE: &[(&str, &str, &str, &str)] = &[
-    ("GET", "/v1/health", "-ohapdx", "0su"),
-    ("GET", "/v1/openapi.json", "-ohapdx", "0su"),
+    ("GET", "/v1/health", "-oharpdx", "0su"),
+    ("GET", "/v1/openapi.json", "-oharpdx", "0su"),
     ("GET", "/metrics", "oha", "0su"),
-    ("GET", "/v1/status", "oha", "0su"),
+    ("GET", "/v1/status", "ohar", "0su"),
     ("POST", "/v1/init", "o", "0s"),
     ("POST", "/v1/unseal/start", "o", "s"),
     ("POST", "/v1/unseal/submit", "oh", "s"),
@@ -29,7 +29,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/v1/reshare/submit", "oh", "u"),
     ("POST", "/v1/reshare/cancel", "o", "u"),
     ("POST", "/v1/rotate/data-key", "o", "u"),
-    ("GET", "/v1/me", "oha", "u"),
+    ("GET", "/v1/me", "ohar", "u"),
     ("GET", "/v1/operators", "oa", "0u"),
     ("POST", "/v1/operators", "o", "0u"),
     ("DELETE", "/v1/operators/{name}", "o", "0u"),
@@ -47,16 +47,16 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "o",
         "u",
     ),
-    ("GET", "/v1/policy", "oapd", "u"),
+    ("GET", "/v1/policy", "oarpd", "u"),
     ("PUT", "/v1/policy", "o", "u"),
-    ("POST", "/v1/enrol/begin", "-ohapdx", "u"),
-    ("POST", "/v1/enrol/password", "-ohapdx", "u"),
-    ("POST", "/v1/enrol/certificate", "-ohapdx", "u"),
+    ("POST", "/v1/enrol/begin", "-oharpdx", "u"),
+    ("POST", "/v1/enrol/password", "-oharpdx", "u"),
+    ("POST", "/v1/enrol/certificate", "-oharpdx", "u"),
     ("POST", "/v1/enrol/account", "p", "u"),
     ("POST", "/v1/enrol/authorise", "pd", "u"),
     ("POST", "/v1/enrol/stored", "d", "u"),
-    ("POST", "/v1/login/start", "-ohapdx", "u"),
-    ("POST", "/v1/login/finish", "-ohapdx", "u"),
+    ("POST", "/v1/login/start", "-oharpdx", "u"),
+    ("POST", "/v1/login/finish", "-oharpdx", "u"),
     ("GET", "/v1/slots", "pd", "u"),
     ("PUT", "/v1/slots", "pd", "u"),
     ("POST", "/v1/password/start", "d", "u"),
@@ -71,8 +71,8 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/v1/store", "pd", "u"),
     ("POST", "/v1/grants", "pd", "u"),
     ("GET", "/v1/objects", "pd", "u"),
-    ("GET", "/v1/objects/{archive}/{name}", "-ohapdx", "u"),
-    ("PUT", "/v1/objects/{archive}/{name}", "-ohapdx", "u"),
+    ("GET", "/v1/objects/{archive}/{name}", "-oharpdx", "u"),
+    ("PUT", "/v1/objects/{archive}/{name}", "-oharpdx", "u"),
     ("POST", "/v1/gc", "o", "u"),
 ];
 
@@ -80,6 +80,7 @@ struct Callers {
     operator: Client,
     holder: Client,
     auditor: Client,
+    recovery_admin: Client,
     removed: Client,
     anonymous: Client,
     /// In their order: provisional, active, out. There are none before the keystore is open.
@@ -91,12 +92,14 @@ impl Callers {
         server: &TestServer,
         holder: &Person,
         auditor: &Person,
+        recovery_admin: &Person,
         removed: &Person,
     ) -> Callers {
         Callers {
             operator: server.operator(),
             holder: server.client(holder),
             auditor: server.client(auditor),
+            recovery_admin: server.client(recovery_admin),
             removed: server.client(removed),
             anonymous: server.anonymous(),
             devices: Vec::new(),
@@ -153,6 +156,7 @@ async fn walk(callers: &Callers, phase: Phase) {
             ('o', &callers.operator),
             ('h', &callers.holder),
             ('a', &callers.auditor),
+            ('r', &callers.recovery_admin),
         ];
         for (role, client) in by_role {
             let answer = call(client, method, path).await;
@@ -185,7 +189,7 @@ async fn walk(callers: &Callers, phase: Phase) {
         }
         let open = who.contains('-');
         // Who a device is stands behind the barrier: a sealed server says that it is sealed before it asks for a certificate.
-        let of_devices = !who.contains(['o', 'h', 'a', '-']);
+        let of_devices = !who.contains(['o', 'h', 'a', 'r', '-']);
         if of_devices && phase != Phase::Unsealed {
             let answer = call(&callers.anonymous, method, path).await;
             assert_eq!(answer.0, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}");
@@ -214,12 +218,13 @@ async fn every_role_and_call_in_every_state() {
         holders.push(server.add(name, Role::Holder).await);
     }
     let auditor = server.add("audrey", Role::Auditor).await;
+    let recovery_admin = server.add("frank", Role::RecoveryAdmin).await;
     let removed = server.add("rick", Role::Operator).await;
     let gone = server
         .operator()
         .request(Method::DELETE, "/v1/operators/rick");
     server.operator().send(gone).await.unwrap();
-    let mut callers = Callers::of(&server, &holders[0], &auditor, &removed).await;
+    let mut callers = Callers::of(&server, &holders[0], &auditor, &recovery_admin, &removed).await;
     walk(&callers, Phase::Uninitialised).await;
     let shares = server.init(3, &HOLDERS).await;
     walk(&callers, Phase::Sealed).await;
