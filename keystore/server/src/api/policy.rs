@@ -58,7 +58,10 @@ pub async fn get(
         Some(policy) => Ok(Json(document(&policy))),
         None => Err(ApiError::new(
             ErrorCode::NotFound,
-            "there is no such policy of recovery admins",
+            match query.version {
+                Some(_) => "there is no policy of recovery admins with this version",
+                None => "there is no policy of recovery admins yet",
+            },
             "an operator publishes one: holdfast-keystore policy publish",
         )),
     }
