@@ -61,6 +61,7 @@ prepare_granted() {
 
 median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
+folder=$(realpath "$folder")
 find "$folder" -type f -exec cat {} + >/dev/null
 echo "$(find "$folder" -type f | wc -l) files, $(du -sm "$folder" | cut -f1) MiB, SeaweedFS on this computer; milliseconds"
 printf '%-6s %14s %14s %14s %14s\n' round "backup direct" "by grants" "restore direct" "by grants"
@@ -74,7 +75,7 @@ for run in $(seq "$runs"); do
         took "$holdfast" backup "$folder" >>"$demo/backup-$way"
         rm -rf "$HOLDFAST_HOME/cache"
         took "$holdfast" restore latest "$demo/restored" >>"$demo/restore-$way"
-        diff -r --no-dereference "$folder" "$demo/restored/$(basename "$folder")" >/dev/null
+        diff -r --no-dereference "$folder" "$demo/restored$folder" >/dev/null
         rm -rf "$demo/restored"
     done
     printf '%-6s %14s %14s %14s %14s\n' "$run" "$(sed -n "${run}p" "$demo/backup-direct")" "$(sed -n "${run}p" "$demo/backup-granted")" \

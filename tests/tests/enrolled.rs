@@ -439,3 +439,27 @@ fn recovery_admins_are_believed_only_from_their_root() {
     });
     drive.unmount();
 }
+
+/// With a lease of days the computer opens its key without the keystore, saves, and uploads when the keystore is back.
+#[test]
+fn a_lease_of_days_outlives_a_reboot_without_the_keystore() {
+    let mut organisation = Organisation::with_folder();
+    let user = organisation.enrol("ada", &["--lease", "3"]);
+    let drive = user.mount();
+    fs::write(drive.current("file"), "before").expect("written");
+    user.home.ok(&["flush"]);
+    let status = user.home.json(&["status"]);
+    assert_eq!(status["keystore"]["lease"]["days"], 3, "{status}");
+    drive.kill();
+    organisation.keystore.stop();
+    let drive = user.mount();
+    fs::write(drive.current("meanwhile"), "saved").expect("written");
+    organisation.keystore.run();
+    organisation.unseal();
+    user.home.ok(&["flush", "--timeout", "60"]);
+    for (name, text) in [("file", "before"), ("meanwhile", "saved")] {
+        let read = fs::read_to_string(drive.current(name)).expect("read");
+        assert_eq!(read, text);
+    }
+    drive.unmount();
+}
