@@ -16,7 +16,9 @@ umask 077
 
 end() {
     for name in keystore bucket; do
-        [ -e "$demo/$name.pid" ] && kill -KILL "$(cat "$demo/$name.pid")" 2>/dev/null
+        [ -e "$demo/$name.pid" ] || continue
+        kill -KILL "$(cat "$demo/$name.pid")" 2>/dev/null
+        wait "$(cat "$demo/$name.pid")" 2>/dev/null || true
     done
     rm -rf --one-file-system "$demo"
 }
