@@ -56,6 +56,12 @@ struct Frame {
 }
 
 impl RefsMemo {
+    /// Whether no tree was walked through yet.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
     /// Forgets everything: other copies may be chosen from now on.
     pub(crate) fn clear(&mut self) {
         *self = Self {

@@ -128,6 +128,16 @@ impl Archive {
         draft: CommitDraft,
         done: &mut dyn FnMut(Step) -> Result<(), ArchiveError>,
     ) -> Result<CommitOutcome, ArchiveError> {
+        self.store_commit_like(draft, None, done)
+    }
+
+    /// `like` is a commit that shows the same files: it needs the same, and nothing is walked through.
+    fn store_commit_like(
+        &self,
+        draft: CommitDraft,
+        like: Option<CommitName>,
+        done: &mut dyn FnMut(Step) -> Result<(), ArchiveError>,
+    ) -> Result<CommitOutcome, ArchiveError> {
         if !self.is_writable() {
             return Err(ArchiveError::ReadOnly);
         }
@@ -150,7 +160,7 @@ impl Archive {
 
         self.packer.flush(crate::blocking::deadline())?;
         done(Step::Packs)?;
-        let refs = self.store_needed(&draft, sequence, done)?;
+        let refs = self.store_needed(&draft, like, sequence, done)?;
 
         let commit = self.complete(draft, sequence, before);
         let object = commit.to_object(
@@ -186,13 +196,22 @@ impl Archive {
     fn store_needed(
         &self,
         draft: &CommitDraft,
+        like: Option<CommitName>,
         sequence: u64,
         done: &mut dyn FnMut(Step) -> Result<(), ArchiveError>,
     ) -> Result<RefsBase, ArchiveError> {
         self.follow_moves()?;
         let mut base = self.refs_base(sequence)?;
+        let mut known = match like {
+            Some(like) => self.packs_of(like)?,
+            None => None,
+        };
         for _ in 0..ROUNDS {
-            let packs = self.reachable_packs(draft)?;
+            // What was stored again stands in other packs.
+            let packs = match known.take() {
+                Some(packs) => packs,
+                None => self.reachable_packs(draft)?,
+            };
             let mut needed = self.store_index(&packs)?;
             done(Step::Index)?;
             needed.extend(packs.iter().map(|pack| ObjectName::Pack(*pack)));
@@ -215,6 +234,38 @@ impl Archive {
             base = Some(refs);
         }
         Err(ArchiveError::DeletedAgain)
+    }
+
+    /// The packs that a commit needs, as its refs say; `None` where the tree must be asked: packs were moved or given up, or are not known here.
+    fn packs_of(&self, commit: CommitName) -> Result<Option<BTreeSet<Digest>>, ArchiveError> {
+        if !self.read_marks()?.moved().is_empty() {
+            return Ok(None);
+        }
+        let names = self.names(Folder::Refs(Some(commit.device)))?;
+        let of = names.into_iter().filter(
+            |name| matches!(name, ObjectName::Refs { sequence, .. } if *sequence == commit.sequence),
+        );
+        let table = self.load_refs(of)?;
+        let mut refs = table.of(commit.device, commit.sequence);
+        let (Some(refs), None) = (refs.next(), refs.next()) else {
+            return Ok(None);
+        };
+        let Ok(needed) = table.resolve(&refs) else {
+            return Ok(None);
+        };
+        let packs: BTreeSet<Digest> = needed
+            .iter()
+            .filter_map(|name| match name {
+                ObjectName::Pack(pack) => Some(*pack),
+                _ => None,
+            })
+            .collect();
+        let with_bad_copies = self.places.bad.packs();
+        let good = |pack: &Digest| {
+            let known = self.places.pack(pack).is_some();
+            known && self.is_reliable(pack) && !with_bad_copies.contains(pack)
+        };
+        Ok(packs.iter().all(good).then_some(packs))
     }
 
     fn reachable_packs(&self, draft: &CommitDraft) -> Result<BTreeSet<Digest>, ArchiveError> {
@@ -582,16 +633,18 @@ impl Archive {
     pub(crate) fn start_from(&self, device: DeviceId) -> Result<(), ArchiveError> {
         let newest = self.newest_commits()?;
         let newest = newest.into_iter().find(|name| name.device == device);
+        let mut like = newest;
         let commit = match newest.map(|name| self.load_commit(&name)) {
             None => return Ok(()),
             Some(Err(error @ ArchiveError::BadCommit { .. })) => {
                 tracing::error!(%error, "the newest commit of the device is passed over");
                 let snapshots = self.snapshots()?;
                 let of_device = |snapshot: &Snapshot| snapshot.name.device == device;
-                match snapshots.into_iter().rfind(of_device) {
-                    Some(snapshot) => self.load_commit(&snapshot.name)?,
-                    None => return Err(error),
-                }
+                let Some(snapshot) = snapshots.into_iter().rfind(of_device) else {
+                    return Err(error);
+                };
+                like = Some(snapshot.name);
+                self.load_commit(&snapshot.name)?
             }
             Some(loaded) => loaded?,
         };
@@ -604,7 +657,8 @@ impl Archive {
             next_file: commit.next_file,
             totals: commit.totals,
         };
-        self.store_commit(draft, None).map(drop)
+        self.store_commit_like(draft, like, &mut |_| Ok(()))
+            .map(drop)
     }
 }
 

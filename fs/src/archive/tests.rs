@@ -227,9 +227,27 @@ fn recover_can_start_from_another_device() {
     commit(&archive, &files);
     let second = Computer::new(store);
     let other = second.recover(&code, Some("laptop")).unwrap();
-    let (_, head) = other.head().unwrap();
+    let (name, head) = other.head().unwrap();
     assert_eq!(head.kind, CommitKind::Checkpoint);
+    // It needs what the other one needs; no tree was read to find that out.
+    let packs = |name: CommitName| {
+        let refs = other.names(Folder::Refs(Some(name.device))).unwrap();
+        let table = other.load_refs(refs).unwrap();
+        let newest = table.of(name.device, name.sequence).next().unwrap();
+        let needed = table.resolve(&newest).unwrap();
+        let packs = needed
+            .into_iter()
+            .filter(|name| matches!(name, ObjectName::Pack(_)));
+        packs.collect::<Vec<_>>()
+    };
+    let (like, _) = archive.head().unwrap();
+    assert_eq!(packs(name), packs(like));
+    assert!(other.memo.lock().is_empty());
     assert_eq!(read_back(&other, &head), files);
+    // The next commit finds out for itself.
+    let more = self::files(4, 7);
+    commit(&other, &more);
+    assert_eq!(read_back(&other, &other.head().unwrap().1), more);
 }
 
 /// What was flushed after the newest snapshot is in the store, and is what a new computer wants back.

@@ -83,6 +83,14 @@ pub enum OpenStoresError {
         /// Why.
         source: std::io::Error,
     },
+    /// Certificates of the bucket's.
+    #[error("{} cannot be read: {source}; check [store] ca_file", .path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// What `[store]` says.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -98,7 +106,7 @@ impl Stores {
             None => folder(config.folder.as_deref(), data)?,
             Some(bucket) => {
                 let authorities = bucket.ca_file.as_ref().map(|path| {
-                    fs::read_to_string(path).map_err(|source| OpenStoresError::Folder {
+                    fs::read_to_string(path).map_err(|source| OpenStoresError::CaFile {
                         path: path.clone(),
                         source,
                     })
