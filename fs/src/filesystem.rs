@@ -276,7 +276,7 @@ impl Filesystem {
             let name = namespace.key(name).1;
             namespace
                 .known
-                .look_up(state.file, folder.file, &name, state.linked);
+                .look_up(state.child(), folder.file, &name, state.linked);
             Ok(attr_of(&state))
         })
     }

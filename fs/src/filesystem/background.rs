@@ -13,12 +13,17 @@ use crate::chunks::{ChunkSink, SinkError};
 use crate::content::{Content, Cut, Placed};
 use crate::log::ReadOnlyReason;
 use crate::namespace::Slot;
+use crate::namespace::known::MOST_KNOWN;
 use crate::rechunk::{Rechunked, Rechunker};
 
 /// A file is chunked when it was left alone for so long.
 const QUIET: Duration = Duration::from_secs(1);
 /// How often settled chunks are handed to the packer.
 const FEED_EVERY: Duration = Duration::from_millis(250);
+/// So many names the kernel is asked to forget at once, and again behind that.
+const FORGET_AT_ONCE: usize = 16_384;
+const FORGET_AGAIN: Duration = Duration::from_millis(20);
+const FORGET_LATER: Duration = Duration::from_millis(500);
 /// What is cut in one go, per thread.
 const CUT_BYTES: u64 = 4 << 20;
 /// Held while that is cut: the bytes, and what they become.
@@ -115,6 +120,7 @@ impl Threads {
             threads.push(spawn("chunk", filesystem, Filesystem::run_worker)?);
         }
         threads.push(spawn("feed", filesystem, Filesystem::run_feed)?);
+        threads.push(spawn("forget", filesystem, Filesystem::run_forget)?);
         threads.push(spawn("commit", filesystem, Filesystem::run_commits)?);
         threads.push(spawn("snapshots", filesystem, Filesystem::run_snapshots)?);
         Ok(Threads { threads })
@@ -190,6 +196,29 @@ impl Filesystem {
                 self.commits.ask_checkpoint();
             }
             self.commits.sleep(FEED_EVERY);
+        }
+    }
+
+    /// Asks the kernel to forget what is too much to be known. On a thread of its own and without a lock: the kernel waits for calls
+    /// that are under way in the folder, and these may wait for any other thread.
+    fn run_forget(&self) {
+        let mut before = usize::MAX;
+        while !self.commits.has_ended() {
+            let (names, known) = {
+                let known = &mut self.namespace.lock().known;
+                (known.surplus(MOST_KNOWN, FORGET_AT_ONCE), known.count())
+            };
+            let pause = match names.len() {
+                0 => FEED_EVERY,
+                FORGET_AT_ONCE if known < before => FORGET_AGAIN,
+                // What is in use stays known, and is not asked for all the time.
+                _ => FORGET_LATER,
+            };
+            before = known;
+            for (parent, name) in names {
+                self.ask_to_forget(ino_of(parent), &name);
+            }
+            self.commits.sleep(pause);
         }
     }
 

@@ -21,6 +21,14 @@ impl Filesystem {
         ino == ROOT_INO || (ino >> 56 == 0xFF && ino != CURRENT_INO)
     }
 
+    /// A name stands for the same as before; the kernel need not know it any more.
+    pub(super) fn ask_to_forget(&self, parent: u64, name: &[u8]) {
+        let kernel = self.kernel.read().clone();
+        if let Some(kernel) = kernel {
+            kernel.entry(parent, name);
+        }
+    }
+
     pub(super) fn tell_entry(&self, parent: u64, name: &[u8]) {
         let kernel = self.kernel.read().clone();
         if let Some(kernel) = kernel {

@@ -99,7 +99,7 @@ impl Filesystem {
                     self.namespace
                         .lock()
                         .known
-                        .look_up(item.child.file, file, &item.key.1, linked);
+                        .look_up(item.child, file, &item.key.1, linked);
                 }
                 if !take(DirItem {
                     ino,

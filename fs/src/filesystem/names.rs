@@ -104,7 +104,7 @@ impl Filesystem {
             group.push(folder_changed(&folder, now));
             release(folder);
             self.commit_group(namespace, &group, Room::Ordinary)?;
-            namespace.known.look_up(file, parent, &name, false);
+            namespace.known.look_up(child, parent, &name, false);
             Ok(attr_of(&*namespace.get(file)?))
         })
     }
@@ -149,7 +149,7 @@ impl Filesystem {
             group.push(folder_changed(&folder, now));
             release(folder);
             self.commit_group(namespace, &group, Room::Ordinary)?;
-            namespace.known.look_up(file, parent, &name, true);
+            namespace.known.look_up(state.child(), parent, &name, true);
             Ok(attr_of(&*namespace.get(file)?))
         })
     }

@@ -1,12 +1,16 @@
 //! What the kernel knows: for each inode where to find it again, and nothing else.
 //!
-//! A stub takes some 100 bytes; what it stands for is loaded from the last commit's trees when it is
-//! asked for. A folder stays known while something in it is.
+//! A stub takes some 300 bytes with all that belongs to it; what it stands for is loaded from the last commit's trees when it is
+//! asked for. A folder stays known while something in it is. The kernel knows as many inodes as it has memory for, and ours may be
+//! less: of more than [`MOST_KNOWN`], it is asked to forget files that nobody has open, those first that it has known longest.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::state::Name;
-use crate::format::{FileNo, ROOT_FILE};
+use super::state::{Child, Name};
+use crate::format::{FileKind, FileNo, ROOT_FILE};
+
+/// More than that are not known for long.
+pub const MOST_KNOWN: usize = 100_000;
 
 /// Where an inode is found.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Stub {
 #[derive(Default)]
 pub struct Known {
     stubs: HashMap<FileNo, Stub>,
+    /// Files, not folders, as they became known; some are not known any more.
+    order: VecDeque<FileNo>,
 }
 
 impl Known {
@@ -50,8 +56,46 @@ impl Known {
     }
 
     /// One lookup more.
-    pub fn look_up(&mut self, file: FileNo, parent: FileNo, name: &Name, linked: bool) {
-        self.stub(file, parent, name, linked).lookups += 1;
+    pub fn look_up(&mut self, child: Child, parent: FileNo, name: &Name, linked: bool) {
+        // A folder that the kernel forgets is lost to whoever works in it.
+        if child.kind != FileKind::Directory && !self.stubs.contains_key(&child.file) {
+            self.order.push_back(child.file);
+            self.tidy();
+        }
+        self.stub(child.file, parent, name, linked).lookups += 1;
+    }
+
+    /// Names that the kernel is to forget, at most so many: there are more than `most`, and nobody has these files open.
+    pub fn surplus(&mut self, most: usize, at_once: usize) -> Vec<(FileNo, Name)> {
+        let wanted = self.stubs.len().saturating_sub(most).min(at_once);
+        let mut names = Vec::with_capacity(wanted);
+        for _ in 0..self.order.len().min(2 * at_once) {
+            if names.len() == wanted {
+                break;
+            }
+            let Some(file) = self.order.pop_front() else {
+                break;
+            };
+            let Some(stub) = self.stubs.get(&file) else {
+                continue;
+            };
+            if stub.handles == 0 {
+                names.push((stub.parent, stub.name.clone()));
+            }
+            // It goes when the kernel says so; until then it is asked again.
+            self.order.push_back(file);
+        }
+        names
+    }
+
+    /// Drops what is not known any more, or stands there twice, before it is more than what counts.
+    fn tidy(&mut self) {
+        if self.order.len() > 2 * self.stubs.len() + 4096 {
+            let mut seen = HashSet::with_capacity(self.stubs.len());
+            let stubs = &self.stubs;
+            self.order
+                .retain(|file| stubs.contains_key(file) && seen.insert(*file));
+        }
     }
 
     /// One handle more.
@@ -131,5 +175,56 @@ impl Known {
             }
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(file: FileNo, kind: FileKind) -> Child {
+        Child { file, kind }
+    }
+
+    fn names(surplus: &[(FileNo, Name)]) -> Vec<&[u8]> {
+        surplus.iter().map(|(_, name)| &name[..]).collect()
+    }
+
+    /// The oldest first; none that is open, no folder, and nothing while there is no more than the most.
+    #[test]
+    fn what_is_too_much_is_named_once_around() {
+        let mut known = Known::default();
+        known.look_up(
+            child(2, FileKind::Directory),
+            ROOT_FILE,
+            &Name::from(&b"folder"[..]),
+            false,
+        );
+        for file in 3..=6 {
+            let name = Name::from(file.to_string().as_bytes());
+            known.look_up(child(file, FileKind::Regular), 2, &name, false);
+        }
+        known.open(3, 2, &Name::from(&b"3"[..]), false);
+        assert!(known.surplus(5, 10).is_empty());
+        assert_eq!(names(&known.surplus(3, 10)), [b"4", b"5"]);
+        // Not forgotten yet: they come behind the others.
+        assert_eq!(names(&known.surplus(3, 10)), [b"6", b"4"]);
+        assert!(known.forget(4, 1) && known.forget(5, 1) && known.forget(6, 1));
+        known.close(3);
+        assert_eq!(names(&known.surplus(1, 10)), [b"3"]);
+        assert_eq!(known.count(), 2);
+    }
+
+    /// The order of what became known stays as small as what is known.
+    #[test]
+    fn the_order_does_not_grow_with_what_was_forgotten() {
+        let mut known = Known::default();
+        let name = Name::from(&b"name"[..]);
+        for round in 0..100_000 {
+            let file = 2 + round % 50;
+            known.look_up(child(file, FileKind::Regular), ROOT_FILE, &name, false);
+            known.forget(file, 1);
+        }
+        assert!(known.order.len() <= 4200, "{}", known.order.len());
     }
 }
