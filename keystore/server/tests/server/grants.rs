@@ -205,7 +205,7 @@ async fn a_number_is_one_contents_only() {
     assert_eq!(put(&one, b"one").await.unwrap_err(), "conflict");
     let http = anybody(&server);
     assert_eq!(store(&http, &grant, b"other").await, StatusCode::OK);
-    // It is stored: the number is taken for good, also after a restart.
+    // It is stored: the number is taken for good.
     server.pass(8 * 60);
     assert_eq!(put(&one, b"one").await.unwrap_err(), "conflict");
     put(&other, b"other").await.unwrap();
