@@ -67,6 +67,19 @@ impl Children {
         Ok(())
     }
 
+    /// Sleeps; an error as soon as this program is to end.
+    pub fn sleep(&self, duration: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + duration;
+        loop {
+            self.go_on()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(200)));
+        }
+    }
+
     /// Runs a program, whose output goes to the end of the file `log`, and which must succeed.
     pub fn run(&self, command: &mut Command, log: &Path) -> anyhow::Result<Usage> {
         let name = command.get_program().to_string_lossy().into_owned();

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Tools take turns within a round, so that a machine that is busy for a while is busy for all of
-//! them, and medians over the rounds are compared. Everything lies in one temporary folder, which is
+//! them, and medians over the rounds are compared. Nothing is removed within a round, and 61 s pass between a
+//! removal and the next round: see `scratch`. Everything lies in one temporary folder, which is
 //! gone at the end, also after an error or Ctrl-C; only kill -9 of this program leaves it.
 
 use std::path::PathBuf;
@@ -106,22 +107,27 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let (tools, missing) = tools::found(&holdfast, &arguments.only)?;
     let mut report = report::Report::new(&folder, contents, arguments.runs, missing);
     print!("{}", report.heading());
-    if !arguments.only_mounts {
-        let plan = rounds::Plan {
-            folder: &folder,
-            contents,
-            runs: arguments.runs,
-        };
+    let of_tools = (!arguments.only_mounts).then_some(rounds::Plan {
+        folder: &folder,
+        contents,
+        runs: arguments.runs,
+    });
+    let of_mounts = (!arguments.no_mounts).then_some(mounts::Plan {
+        holdfast: &holdfast,
+        folder: &folder,
+        contents,
+        runs: arguments.runs,
+        big_mib: arguments.big_mib,
+    });
+    // One after the other, so the larger of the two.
+    let tools_bytes = of_tools.as_ref().map(|plan| plan.needed_bytes(&tools));
+    let mounts_bytes = of_mounts.as_ref().map(mounts::Plan::needed_bytes);
+    scratch.require_free(tools_bytes.max(mounts_bytes).unwrap_or_default())?;
+    if let Some(plan) = of_tools {
         report.tools = rounds::run(&plan, &tools, &children, &scratch)?;
         print!("{}", report.tools_table());
     }
-    if !arguments.no_mounts {
-        let plan = mounts::Plan {
-            holdfast: &holdfast,
-            folder: &folder,
-            runs: arguments.runs,
-            big_mib: arguments.big_mib,
-        };
+    if let Some(plan) = of_mounts {
         report.mounts = mounts::run(&plan, &children, &scratch)?;
         print!("{}", report.mounts_table());
     }

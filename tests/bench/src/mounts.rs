@@ -1,6 +1,8 @@
 //! The mount against a null FUSE file system and the disk beside it: the same programs (cp, dd, find
 //! and cat) on the same files.
 //!
+//! As with the tools, everything stays until the round ends; a cache is emptied by moving it away.
+//!
 //! Time is the program's, from its start to its end. Processor time is the program's and the
 //! daemon's, memory the daemon's largest in that step.
 
@@ -17,8 +19,8 @@ use rustix::process::Pid;
 use serde::Serialize;
 
 use crate::children::{Children, Usage};
-use crate::data;
-use crate::scratch::{Mounted, Scratch, take_away};
+use crate::data::{self, Contents};
+use crate::scratch::{Mounted, ROUND, Scratch, take_away};
 
 /// What is run.
 pub struct Plan<'a> {
@@ -26,10 +28,27 @@ pub struct Plan<'a> {
     pub holdfast: &'a Path,
     /// The tree with many small files.
     pub folder: &'a Path,
+    /// What is in it.
+    pub contents: Contents,
     /// How often.
     pub runs: u32,
     /// Size of the big file.
     pub big_mib: u64,
+}
+
+/// At the end of a round: the copy on the disk, and of the drive its log, its archive and its cache before and after
+/// emptying.
+const COPIES: u64 = 5;
+
+impl Plan<'_> {
+    /// Room that the rounds take on the disk, about.
+    pub fn needed_bytes(&self) -> u64 {
+        self.big_bytes() + (self.big_bytes() + self.contents.bytes) * COPIES
+    }
+
+    fn big_bytes(&self) -> u64 {
+        self.big_mib << 20
+    }
 }
 
 /// One step on each of the three, one entry a round; nothing where there is no such step.
@@ -84,7 +103,7 @@ pub fn run(
     );
     let big = scratch.path("big");
     data::random_file(&big, plan.big_mib, u64::MAX)?;
-    let (big_bytes, tree_bytes) = (plan.big_mib << 20, data::contents(plan.folder)?.bytes);
+    let (big_bytes, tree_bytes) = (plan.big_bytes(), plan.contents.bytes);
     let step = |(name, bytes)| MountStep {
         name,
         bytes,
@@ -108,10 +127,12 @@ pub fn run(
         steps: steps.map(step).into(),
     };
     for round in 0..plan.runs {
+        scratch.begin_round(children)?;
         eprintln!("round {} of {}: mounts", round + 1, plan.runs);
         bench.on_disk().context("the disk")?;
         bench.on_null().context("the null file system")?;
         bench.on_holdfast().context("the mounted drive")?;
+        scratch.end_round()?;
     }
     std::fs::remove_file(&bench.big)?;
     Ok(bench.steps)
@@ -119,23 +140,20 @@ pub fn run(
 
 impl Bench<'_> {
     fn on_disk(&mut self) -> anyhow::Result<()> {
-        let folder = self.scratch.fresh("disk")?;
-        self.copy_and_read(On::Disk, &folder, None)?;
-        self.scratch.remove("disk")
+        let folder = self.fresh("disk")?;
+        self.copy_and_read(On::Disk, &folder, None)
     }
 
     fn on_null(&mut self) -> anyhow::Result<()> {
-        let folder = self.scratch.fresh("null")?;
+        let folder = self.fresh("null")?;
         let mounted = mount_null(&folder)?;
-        self.copy_and_read(On::Null, &folder, Some(&mounted))?;
-        drop(mounted);
-        self.scratch.remove("null")
+        self.copy_and_read(On::Null, &folder, Some(&mounted))
     }
 
     fn on_holdfast(&mut self) -> anyhow::Result<()> {
-        let home = self.scratch.fresh("home")?;
-        let store = self.scratch.fresh("archive")?;
-        let folder = self.scratch.fresh("drive")?;
+        let home = self.fresh("home")?;
+        let store = self.fresh("archive")?;
+        let folder = self.fresh("drive")?;
         let log = self.scratch.path("output");
         let mut init = self.holdfast(&home, &["init"]);
         self.children.run(init.arg(&store), &log)?;
@@ -146,16 +164,16 @@ impl Bench<'_> {
         let mut unmount = self.holdfast(&home, &["unmount"]);
         self.children.run(unmount.arg(&folder), &log)?;
         drop(mounted);
-        std::fs::remove_dir_all(home.join("cache"))?;
+        std::fs::rename(home.join("cache"), home.join("cache-before"))?;
         let mounted = self.mount_holdfast(&home, &folder)?;
         let snapshot = folder.join("snapshots/latest");
         let (big, tree) = (snapshot.join("big"), self.copy_of_tree(&snapshot));
         self.measure(6, On::Holdfast, &mut read_file(&big), Some(&mounted))?;
-        self.measure(7, On::Holdfast, &mut read_tree(&tree), Some(&mounted))?;
-        drop(mounted);
-        ["home", "archive", "drive"]
-            .iter()
-            .try_for_each(|name| self.scratch.remove(name))
+        self.measure(7, On::Holdfast, &mut read_tree(&tree), Some(&mounted))
+    }
+
+    fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.scratch.fresh(&format!("{ROUND}/{name}"))
     }
 
     fn copy_and_read(
@@ -165,7 +183,7 @@ impl Bench<'_> {
         mounted: Option<&Mounted>,
     ) -> anyhow::Result<()> {
         let (big, tree) = (folder.join("big"), self.copy_of_tree(folder));
-        let home = self.scratch.path("home");
+        let home = self.scratch.path(ROUND).join("home");
         let mut copy = Command::new("cp");
         copy.arg(&self.big).arg(&big);
         self.measure(0, on, &mut copy, mounted)?;

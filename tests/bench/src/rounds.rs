@@ -1,4 +1,7 @@
 //! Every tool in turn, round by round.
+//!
+//! What a tool makes stays until the round ends, under its own name: removing it before the next one's
+//! turn would slow down how that one makes files ([`Scratch::begin_round`]).
 
 use std::path::Path;
 
@@ -7,7 +10,7 @@ use serde::Serialize;
 
 use crate::children::{Children, Usage};
 use crate::data::{self, Contents};
-use crate::scratch::Scratch;
+use crate::scratch::{ROUND, Scratch};
 use crate::tools::{Kind, Place, Step, Tool};
 
 /// What is run.
@@ -18,6 +21,16 @@ pub struct Plan<'a> {
     pub contents: Contents,
     /// How often.
     pub runs: u32,
+}
+
+/// Of every tool at the end of a round: its archive, what it restored, its home with the cache.
+const COPIES: u64 = 3;
+
+impl Plan<'_> {
+    /// Room that the rounds take on the disk, about.
+    pub fn needed_bytes(&self, tools: &[Tool]) -> u64 {
+        self.contents.bytes * COPIES * tools.len() as u64
+    }
 }
 
 /// Everything that was measured of one tool, one entry a round.
@@ -46,6 +59,7 @@ pub fn run(
 ) -> anyhow::Result<Vec<Measured>> {
     let mut all: Vec<Measured> = tools.iter().map(Measured::nothing_yet).collect();
     for round in 0..plan.runs {
+        scratch.begin_round(children)?;
         for at in 0..tools.len() {
             // Each round starts with another one: nobody always comes after the same.
             let at = (at + round as usize) % tools.len();
@@ -54,6 +68,7 @@ pub fn run(
             one_turn(plan, tool, children, scratch, &mut all[at])
                 .with_context(|| tool.kind.name())?;
         }
+        scratch.end_round()?;
     }
     Ok(all)
 }
@@ -65,10 +80,11 @@ fn one_turn(
     scratch: &Scratch,
     measured: &mut Measured,
 ) -> anyhow::Result<()> {
+    let fresh = |name| scratch.fresh(&format!("{ROUND}/{}/{name}", tool.kind.word()));
     let place = Place {
-        home: scratch.fresh("home")?,
-        archive: scratch.fresh("archive")?,
-        target: scratch.fresh("target")?,
+        home: fresh("home")?,
+        archive: fresh("archive")?,
+        target: fresh("target")?,
         folder: plan.folder.to_owned(),
     };
     let log = scratch.path("output");
@@ -97,9 +113,6 @@ fn one_turn(
         plan.contents.files,
         plan.contents.bytes,
     );
-    for name in ["home", "archive", "target"] {
-        scratch.remove(name)?;
-    }
     Ok(())
 }
 

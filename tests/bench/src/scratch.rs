@@ -1,5 +1,6 @@
 //! The temporary folder, and what must not be left behind in it: mounts and their daemons.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,9 +9,23 @@ use anyhow::Context as _;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use crate::children::Children;
+
+/// A folder of everything that one round makes, removed when the round ends.
+pub const ROUND: &str = "round";
+
+/// ext4 passes over inodes that were deleted within the last 60 s (`recently_deleted` in
+/// fs/ext4/ialloc.c, `RECENTCY_MIN`), and searches on for each file that is made. Whoever comes right after a large
+/// removal makes files several times slower.
+const UNTIL_INODES_ARE_FREE: Duration = Duration::from_secs(61);
+
+/// f_type of a file system in memory (statfs(2)).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
 /// A temporary folder, removed with everything in it.
 pub struct Scratch {
     folder: tempfile::TempDir,
+    removed_at: Cell<Option<Instant>>,
 }
 
 impl Scratch {
@@ -20,7 +35,24 @@ impl Scratch {
             .prefix("holdfast-bench-")
             .tempdir_in(place)
             .with_context(|| format!("no folder can be made in {}", place.display()))?;
-        Ok(Scratch { folder })
+        Ok(Scratch {
+            folder,
+            removed_at: Cell::new(None),
+        })
+    }
+
+    /// An error if the disk has less room than this, with what to do about it.
+    pub fn require_free(&self, bytes: u64) -> anyhow::Result<()> {
+        let disk = rustix::fs::statvfs(self.folder.path())?;
+        let free = disk.f_bavail * disk.f_frsize;
+        anyhow::ensure!(
+            free >= bytes,
+            "the disk of {} has {:.1} GB free and this run needs about {:.1} GB; take less data, fewer tools (--only) or another disk (--scratch)",
+            self.folder.path().display(),
+            free as f64 / 1e9,
+            bytes as f64 / 1e9,
+        );
+        Ok(())
     }
 
     /// A path in it.
@@ -28,23 +60,45 @@ impl Scratch {
         self.folder.path().join(name)
     }
 
-    /// Makes an empty folder; what was there is gone.
+    /// Makes a folder that is not there yet.
     pub fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.path(name);
-        self.remove(name)?;
-        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        let make = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            std::fs::create_dir(&path)
+        };
+        make().with_context(|| path.display().to_string())?;
         Ok(path)
     }
 
-    /// Removes a folder if it is there.
-    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
-        let path = self.path(name);
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| path.display().to_string())
-            }
-            _ => Ok(()),
+    /// Before a round: waits until ext4 gives away again the inodes of what `end_round` removed.
+    pub fn begin_round(&self, children: &Children) -> anyhow::Result<()> {
+        let Some(removed_at) = self.removed_at.take() else {
+            return Ok(());
+        };
+        let left = UNTIL_INODES_ARE_FREE.saturating_sub(removed_at.elapsed());
+        if !left.is_zero() && !self.is_in_memory()? {
+            eprintln!(
+                "waiting {:.0} s: ext4 does not use inodes again that were just deleted",
+                left.as_secs_f64()
+            );
+            children.sleep(left)?;
         }
+        Ok(())
+    }
+
+    /// After a round: removes the folder [`ROUND`]. Not earlier, as the next tool would pay for it.
+    pub fn end_round(&self) -> anyhow::Result<()> {
+        let path = self.path(ROUND);
+        std::fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
+        // An inode table that is not on the disk yet makes it 360 s instead of 60.
+        self.settle()?;
+        self.removed_at.set(Some(Instant::now()));
+        Ok(())
+    }
+
+    fn is_in_memory(&self) -> anyhow::Result<bool> {
+        Ok(rustix::fs::statfs(self.folder.path())?.f_type == TMPFS_MAGIC)
     }
 
     /// Waits until the disk has what was written, so that nobody pays for what ran before.

@@ -73,7 +73,7 @@ impl Kind {
         Kind::Copy,
     ];
 
-    /// As it is called in the tables and by `--only`.
+    /// As it is called in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Holdfast => "holdfast",
@@ -84,6 +84,11 @@ impl Kind {
             Kind::Tar => "tar | zstd -3 -T2",
             Kind::Copy => "cp -a",
         }
+    }
+
+    /// The first word of its name: what `--only` takes, and what its folders are called.
+    pub fn word(self) -> &'static str {
+        self.name().split(' ').next().unwrap_or_default()
     }
 
     /// Whether it does what Holdfast does.
@@ -106,10 +111,7 @@ impl Kind {
 
 /// The tools that are here, and the names of those that are not.
 pub fn found(holdfast: &Path, only: &[String]) -> anyhow::Result<(Vec<Tool>, Vec<String>)> {
-    let is_wanted = |kind: &Kind| {
-        let first = kind.name().split(' ').next();
-        only.is_empty() || only.iter().any(|name| Some(name.as_str()) == first)
-    };
+    let is_wanted = |kind: &Kind| only.is_empty() || only.iter().any(|name| name == kind.word());
     let (mut tools, mut missing) = (Vec::new(), Vec::new());
     for kind in Kind::ALL.into_iter().filter(is_wanted) {
         let programs: Option<Vec<PathBuf>> = match kind {
