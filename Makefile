@@ -74,6 +74,7 @@ check: setup-test
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # make bench [FOLDER=...] [RUNS=3] [MORE="--json FILE"]: against every peer on PATH, and the mount.
+# MORE="--store s3" takes a SeaweedFS (make setup-test) as store.
 RUNS ?= 3
 bench: build
 	cargo build --release --locked -p holdfast-bench

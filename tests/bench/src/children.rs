@@ -157,7 +157,8 @@ fn reap(child: Child) -> anyhow::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), usage))
 }
 
-fn last_lines(log: &Path) -> String {
+/// The end of what programs said.
+pub fn last_lines(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

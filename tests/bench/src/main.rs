@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+mod bucket;
 mod children;
 mod data;
 mod mounts;
@@ -26,6 +27,7 @@ mod tools;
 
 use children::Children;
 use scratch::Scratch;
+use tools::{Found, Store};
 
 /// Measures Holdfast against restic, rustic, borg and vykar, as far as they are on PATH.
 #[derive(Parser)]
@@ -46,11 +48,14 @@ struct Arguments {
     /// Only these tools, by name, such as `holdfast,restic`
     #[arg(long, value_delimiter = ',', value_name = "TOOL")]
     only: Vec<String>,
+    /// Where the archives are; with `s3` the mounts are left out
+    #[arg(long, value_enum, default_value = "folder")]
+    store: Store,
     /// Leave the mounts out
     #[arg(long)]
     no_mounts: bool,
     /// Leave the tools out, and measure the mounts only
-    #[arg(long, conflicts_with = "no_mounts")]
+    #[arg(long, conflicts_with_all = ["no_mounts", "store"])]
     only_mounts: bool,
     /// Write everything that was measured to this file, too
     #[arg(long, value_name = "FILE")]
@@ -95,6 +100,10 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         Some(program) => program.clone(),
         None => beside_this_program()?,
     };
+    let weed = match arguments.store {
+        Store::Folder => None,
+        Store::S3 => Some(bucket::weed()?),
+    };
     let children = Children::watch_signals()?;
     let scratch = Scratch::new(&arguments.scratch)?;
     let folder = match (&arguments.folder, arguments.random_mib) {
@@ -104,15 +113,19 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     };
     // Read once, so that the first tool does not pay for a cold page cache.
     let contents = data::read_through(&folder).with_context(|| folder.display().to_string())?;
-    let (tools, missing) = tools::found(&holdfast, &arguments.only)?;
-    let mut report = report::Report::new(&folder, contents, arguments.runs, missing);
+    let found = tools::find(&holdfast, &arguments.only, arguments.store)?;
+    let mut report =
+        report::Report::new(&folder, contents, arguments.runs, arguments.store, &found);
+    let Found { tools, .. } = found;
     print!("{}", report.heading());
     let of_tools = (!arguments.only_mounts).then_some(rounds::Plan {
         folder: &folder,
         contents,
         runs: arguments.runs,
+        weed,
     });
-    let of_mounts = (!arguments.no_mounts).then_some(mounts::Plan {
+    let has_mounts = !arguments.no_mounts && arguments.store == Store::Folder;
+    let of_mounts = has_mounts.then_some(mounts::Plan {
         holdfast: &holdfast,
         folder: &folder,
         contents,

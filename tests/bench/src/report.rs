@@ -9,7 +9,7 @@ use crate::children::Usage;
 use crate::data::Contents;
 use crate::mounts::MountStep;
 use crate::rounds::Measured;
-use crate::tools::Kind;
+use crate::tools::{Found, Kind, Store};
 
 /// Everything that was measured, as `--json` has it.
 #[derive(Debug, Serialize)]
@@ -17,8 +17,10 @@ pub struct Report {
     folder: String,
     contents: Contents,
     runs: u32,
+    store: Store,
     machine: Machine,
     missing: Vec<String>,
+    left_out: Vec<String>,
     /// Of each tool.
     pub tools: Vec<Measured>,
     /// Of the mounts.
@@ -35,13 +37,21 @@ struct Machine {
 
 impl Report {
     /// Nothing is measured yet.
-    pub fn new(folder: &Path, contents: Contents, runs: u32, missing: Vec<String>) -> Report {
+    pub fn new(
+        folder: &Path,
+        contents: Contents,
+        runs: u32,
+        store: Store,
+        found: &Found,
+    ) -> Report {
         Report {
             folder: folder.display().to_string(),
             contents,
             runs,
+            store,
             machine: Machine::this(),
-            missing,
+            missing: found.missing.clone(),
+            left_out: found.left_out.clone(),
             tools: Vec::new(),
             mounts: Vec::new(),
         }
@@ -61,6 +71,15 @@ impl Report {
             megabytes(self.contents.bytes),
             self.runs,
         );
+        if self.store == Store::S3 {
+            text += "Archives in a SeaweedFS on this computer, a fresh one for each turn; its processor time is not counted. No mounts.\n";
+        }
+        if !self.left_out.is_empty() {
+            text += &format!(
+                "Not measured with this store: {}\n",
+                self.left_out.join(", ")
+            );
+        }
         if !self.missing.is_empty() {
             text += &format!(
                 "NOT on PATH, and so not measured: {}\n",

@@ -3,11 +3,12 @@
 //! What a tool makes stays until the round ends, under its own name: removing it before the next one's
 //! turn would slow down how that one makes files ([`Scratch::begin_round`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::bucket::Bucket;
 use crate::children::{Children, Usage};
 use crate::data::{self, Contents};
 use crate::scratch::{ROUND, Scratch};
@@ -21,6 +22,8 @@ pub struct Plan<'a> {
     pub contents: Contents,
     /// How often.
     pub runs: u32,
+    /// The program of the server with a bucket for each turn; without it archives are in folders.
+    pub weed: Option<PathBuf>,
 }
 
 /// Of every tool at the end of a round: its archive, what it restored, its home with the cache.
@@ -86,6 +89,10 @@ fn one_turn(
         archive: fresh("archive")?,
         target: fresh("target")?,
         folder: plan.folder.to_owned(),
+        bucket: match &plan.weed {
+            Some(weed) => Some(Bucket::start(weed, &fresh("bucket")?, children)?),
+            None => None,
+        },
     };
     let log = scratch.path("output");
     if let Some(mut command) = tool.prepare(&place)? {
@@ -100,9 +107,10 @@ fn one_turn(
     };
     measured.first.extend(run(Step::First)?);
     measured.again.extend(run(Step::Again)?);
-    measured
-        .archive_bytes
-        .push(data::contents(&place.archive)?.bytes);
+    measured.archive_bytes.push(match &place.bucket {
+        Some(bucket) => bucket.stored_bytes()?,
+        None => data::contents(&place.archive)?.bytes,
+    });
     measured.restore.extend(run(Step::Restore)?);
     let restored = data::contents(&place.target)?;
     anyhow::ensure!(

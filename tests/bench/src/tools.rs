@@ -1,10 +1,14 @@
 //! How each tool is run: its own fresh archive, its own home and cache, its password from a file.
+//!
+//! With a bucket as store there are only those that can use one: Holdfast, restic, and rustic through OpenDAL.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde::Serialize;
+
+use crate::bucket::{self, Bucket};
 
 /// What the archives of the peers are protected with.
 const PASSWORD: &str = "not secret: everything in here is removed at the end";
@@ -50,12 +54,24 @@ pub enum Step {
     Restore,
 }
 
+/// Where archives are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// In a folder on the same disk
+    Folder,
+    /// In a SeaweedFS on this computer
+    S3,
+}
+
 /// Where one tool works in one round.
 pub struct Place {
     /// Its home, with configuration and cache.
     pub home: PathBuf,
-    /// Its archive.
+    /// Its archive, unless that is in a bucket.
     pub archive: PathBuf,
+    /// The bucket for its archive.
+    pub bucket: Option<Bucket>,
     /// What it restores into.
     pub target: PathBuf,
     /// What it backs up.
@@ -96,6 +112,14 @@ impl Kind {
         !matches!(self, Kind::Holdfast | Kind::Tar | Kind::Copy)
     }
 
+    /// Whether it can keep its archive there. vykar may, but nobody has tried it here.
+    fn can_use(self, store: Store) -> bool {
+        match store {
+            Store::Folder => true,
+            Store::S3 => matches!(self, Kind::Holdfast | Kind::Restic | Kind::Rustic),
+        }
+    }
+
     fn programs(self) -> &'static [&'static str] {
         match self {
             Kind::Holdfast => &["holdfast"],
@@ -109,29 +133,49 @@ impl Kind {
     }
 }
 
-/// The tools that are here, and the names of those that are not.
-pub fn found(holdfast: &Path, only: &[String]) -> anyhow::Result<(Vec<Tool>, Vec<String>)> {
+/// What can be measured, and what not.
+#[derive(Default)]
+pub struct Found {
+    /// The tools that are here.
+    pub tools: Vec<Tool>,
+    /// The names of those that are not.
+    pub missing: Vec<String>,
+    /// The names of those that cannot use the store.
+    pub left_out: Vec<String>,
+}
+
+/// Looks for all tools, or those named in `only`.
+pub fn find(holdfast: &Path, only: &[String], store: Store) -> anyhow::Result<Found> {
     let is_wanted = |kind: &Kind| only.is_empty() || only.iter().any(|name| name == kind.word());
-    let (mut tools, mut missing) = (Vec::new(), Vec::new());
+    let mut found = Found::default();
     for kind in Kind::ALL.into_iter().filter(is_wanted) {
+        if !kind.can_use(store) {
+            found.left_out.push(kind.name().to_owned());
+            continue;
+        }
         let programs: Option<Vec<PathBuf>> = match kind {
             Kind::Holdfast => Some(vec![holdfast.to_owned()]),
             _ => kind.programs().iter().map(|name| on_path(name)).collect(),
         };
         match programs.and_then(|programs| programs.into_iter().next()) {
-            Some(program) => tools.push(Tool {
+            Some(program) => found.tools.push(Tool {
                 version: version_of(kind, &program),
                 kind,
                 program,
             }),
-            None => missing.push(kind.name().to_owned()),
+            None => found.missing.push(kind.name().to_owned()),
         }
     }
-    anyhow::ensure!(!tools.is_empty(), "--only {} names no tool", only.join(","));
-    Ok((tools, missing))
+    anyhow::ensure!(
+        !found.tools.is_empty(),
+        "--only {} names no tool that is here and can use the store",
+        only.join(",")
+    );
+    Ok(found)
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// A program, looked for as a shell does.
+pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?)
         .map(|folder| folder.join(name))
         .find(|program| program.is_file())
@@ -166,7 +210,14 @@ impl Tool {
             std::fs::write(place.home.join("vykar.yaml"), place.vykar_settings())?;
         }
         let command = match self.kind {
-            Kind::Holdfast => self.command(place, &["init"], &[&place.archive]),
+            Kind::Holdfast => {
+                let mut command = self.command(place, &["init"], &[&place.holdfast_store()]);
+                if let Some(bucket) = &place.bucket {
+                    command.args(["--region", bucket::REGION, "--endpoint"]);
+                    command.arg(bucket.endpoint());
+                }
+                command
+            }
             Kind::Restic | Kind::Rustic | Kind::Vykar => self.command(place, &["init"], &[]),
             Kind::Borg => self.command(place, &["init", "--encryption", "repokey-blake2"], &[]),
             Kind::Tar | Kind::Copy => return Ok(None),
@@ -227,12 +278,12 @@ impl Tool {
         let settings: &[(&str, PathBuf)] = match self.kind {
             Kind::Holdfast => &[("HOLDFAST_HOME", place.home.clone())],
             Kind::Restic => &[
-                ("RESTIC_REPOSITORY", place.archive.clone()),
+                ("RESTIC_REPOSITORY", place.restic_repository()),
                 ("RESTIC_PASSWORD_FILE", home("password")),
                 ("RESTIC_CACHE_DIR", home("cache")),
             ],
             Kind::Rustic => &[
-                ("RUSTIC_REPOSITORY", place.archive.clone()),
+                ("RUSTIC_REPOSITORY", place.rustic_repository()),
                 ("RUSTIC_PASSWORD_FILE", home("password")),
                 ("RUSTIC_CACHE_DIR", home("cache")),
             ],
@@ -243,12 +294,22 @@ impl Tool {
             Kind::Vykar | Kind::Tar | Kind::Copy => &[],
         };
         command.envs(settings.iter().map(|(name, value)| (name, value)));
-        match self.kind {
-            Kind::Borg => {
+        if let Some(bucket) = &place.bucket {
+            command.envs(bucket.credentials());
+        }
+        match (self.kind, &place.bucket) {
+            (Kind::Rustic, Some(bucket)) => {
+                command
+                    .env("OPENDAL_ENDPOINT", bucket.endpoint())
+                    .env("OPENDAL_REGION", bucket::REGION)
+                    .env("OPENDAL_BUCKET", bucket.name())
+                    .env("OPENDAL_ROOT", "/archive");
+            }
+            (Kind::Borg, _) => {
                 let command_line = format!("cat {}", home("password").display());
                 command.env("BORG_PASSCOMMAND", command_line);
             }
-            Kind::Vykar => {
+            (Kind::Vykar, _) => {
                 command.arg("--config").arg(home("vykar.yaml"));
             }
             _ => (),
@@ -265,6 +326,27 @@ impl Place {
         command.env_clear().env("HOME", &self.home);
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
+        }
+    }
+
+    fn holdfast_store(&self) -> PathBuf {
+        match &self.bucket {
+            Some(bucket) => format!("s3://{}/archive", bucket.name()).into(),
+            None => self.archive.clone(),
+        }
+    }
+
+    fn restic_repository(&self) -> PathBuf {
+        match &self.bucket {
+            Some(bucket) => format!("s3:{}/{}/archive", bucket.endpoint(), bucket.name()).into(),
+            None => self.archive.clone(),
+        }
+    }
+
+    fn rustic_repository(&self) -> PathBuf {
+        match self.bucket {
+            Some(_) => "opendal:s3".into(),
+            None => self.archive.clone(),
         }
     }
 
