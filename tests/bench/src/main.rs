@@ -18,8 +18,10 @@ use clap::{Parser, Subcommand};
 mod bucket;
 mod children;
 mod data;
+mod drive;
 mod mounts;
 mod null_drive;
+mod peer_mounts;
 mod report;
 mod rounds;
 mod scratch;
@@ -131,6 +133,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         contents,
         runs: arguments.runs,
         big_mib: arguments.big_mib,
+        tools: &tools,
     });
     // One after the other, so the larger of the two.
     let tools_bytes = of_tools.as_ref().map(|plan| plan.needed_bytes(&tools));
@@ -141,7 +144,7 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         print!("{}", report.tools_table());
     }
     if let Some(plan) = of_mounts {
-        report.mounts = mounts::run(&plan, &children, &scratch)?;
+        report.add_mounts(mounts::run(&plan, &children, &scratch)?);
         print!("{}", report.mounts_table());
     }
     if let Some(file) = &arguments.json {

@@ -7,20 +7,18 @@
 //! daemon's, memory the daemon's largest in that step.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context as _, bail};
-use rustix::process::Pid;
+use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::children::{Children, Usage};
 use crate::data::{self, Contents};
-use crate::scratch::{Mounted, ROUND, Scratch, take_away};
+use crate::drive::{Drive, empty_cache};
+use crate::peer_mounts::PeerMount;
+use crate::scratch::{Mounted, ROUND, Scratch};
+use crate::tools::Tool;
 
 /// What is run.
 pub struct Plan<'a> {
@@ -34,6 +32,8 @@ pub struct Plan<'a> {
     pub runs: u32,
     /// Size of the big file.
     pub big_mib: u64,
+    /// Those whose mounts are compared, if they have any.
+    pub tools: &'a [Tool],
 }
 
 /// At the end of a round: the copy on the disk, and of the drive its log, its archive and its cache before and after
@@ -43,7 +43,9 @@ const COPIES: u64 = 5;
 impl Plan<'_> {
     /// Room that the rounds take on the disk, about.
     pub fn needed_bytes(&self) -> u64 {
-        self.big_bytes() + (self.big_bytes() + self.contents.bytes) * COPIES
+        let peers = self.tools.iter().filter_map(PeerMount::of).count() as u64;
+        // The file itself, and an archive of it for each peer.
+        self.big_bytes() * (1 + peers) + (self.big_bytes() + self.contents.bytes) * COPIES
     }
 
     fn big_bytes(&self) -> u64 {
@@ -66,14 +68,76 @@ pub struct MountStep {
     pub holdfast: Vec<Usage>,
 }
 
-const COPY_BIG: &str = "copy a big file in (cp)";
-const FLUSH_BIG: &str = "  then until it is stored";
-const READ_BIG: &str = "read it back (dd)";
-const COPY_TREE: &str = "copy the tree in (cp -a)";
-const FLUSH_TREE: &str = "  then until it is stored";
-const READ_TREE: &str = "read it back (find, cat)";
-const SNAPSHOT_BIG: &str = "read the big file from a snapshot, empty cache";
-const SNAPSHOT_TREE: &str = "read the tree from a snapshot, empty cache";
+/// What is done, in the order of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// One big file into the folder.
+    CopyBig,
+    /// Until the store has it.
+    FlushBig,
+    /// The kernel's pages of it dropped before.
+    ReadBig,
+    /// Many small files into the folder.
+    CopyTree,
+    /// Until the store has them.
+    FlushTree,
+    /// The kernel's pages of them dropped before.
+    ReadTree,
+    /// Mounted anew, with an empty cache.
+    SnapshotBig,
+    /// The kernel's pages of it dropped, the drive's caches as the first time left them.
+    SnapshotBigCached,
+    /// With what reading the big file left in the cache, and nothing of the tree.
+    SnapshotTree,
+    /// As with the big file.
+    SnapshotTreeCached,
+}
+
+impl Work {
+    const ALL: [Work; 10] = [
+        Work::CopyBig,
+        Work::FlushBig,
+        Work::ReadBig,
+        Work::CopyTree,
+        Work::FlushTree,
+        Work::ReadTree,
+        Work::SnapshotBig,
+        Work::SnapshotBigCached,
+        Work::SnapshotTree,
+        Work::SnapshotTreeCached,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Work::CopyBig => "copy a big file in (cp)",
+            Work::FlushBig | Work::FlushTree => "  then until it is stored",
+            Work::ReadBig => "read it back (dd)",
+            Work::CopyTree => "copy the tree in (cp -a)",
+            Work::ReadTree => "read it back (find, cat)",
+            Work::SnapshotBig => "read the big file from a snapshot, empty cache",
+            Work::SnapshotBigCached => "read the big file from a snapshot, cached",
+            Work::SnapshotTree => "read the tree from a snapshot, empty cache",
+            Work::SnapshotTreeCached => "read the tree from a snapshot, again",
+        }
+    }
+
+    fn is_of_tree(self) -> bool {
+        use Work::{CopyTree, FlushTree, ReadTree, SnapshotTree, SnapshotTreeCached};
+        matches!(
+            self,
+            CopyTree | FlushTree | ReadTree | SnapshotTree | SnapshotTreeCached
+        )
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub struct MountReport {
+    /// One for each [`Work`].
+    pub steps: Vec<MountStep>,
+    /// Of the peers that have a mount.
+    pub peers: Vec<PeerMount>,
+}
 
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,43 +152,34 @@ struct Bench<'a> {
     children: &'a Children,
     scratch: &'a Scratch,
     big: PathBuf,
-    steps: Vec<MountStep>,
+    report: MountReport,
 }
 
 /// Runs all rounds.
-pub fn run(
-    plan: &Plan<'_>,
-    children: &Children,
-    scratch: &Scratch,
-) -> anyhow::Result<Vec<MountStep>> {
+pub fn run(plan: &Plan<'_>, children: &Children, scratch: &Scratch) -> anyhow::Result<MountReport> {
     anyhow::ensure!(
         Path::new("/dev/fuse").exists(),
         "there is no /dev/fuse; as root: mknod /dev/fuse c 10 229, or modprobe fuse"
     );
     let big = scratch.path("big");
     data::random_file(&big, plan.big_mib, u64::MAX)?;
-    let (big_bytes, tree_bytes) = (plan.big_bytes(), plan.contents.bytes);
-    let step = |(name, bytes)| MountStep {
-        name,
-        bytes,
+    let step = |work: Work| MountStep {
+        name: work.name(),
+        bytes: match work.is_of_tree() {
+            true => plan.contents.bytes,
+            false => plan.big_bytes(),
+        },
         ..MountStep::default()
     };
-    let steps = [
-        (COPY_BIG, big_bytes),
-        (FLUSH_BIG, big_bytes),
-        (READ_BIG, big_bytes),
-        (COPY_TREE, tree_bytes),
-        (FLUSH_TREE, tree_bytes),
-        (READ_TREE, tree_bytes),
-        (SNAPSHOT_BIG, big_bytes),
-        (SNAPSHOT_TREE, tree_bytes),
-    ];
     let mut bench = Bench {
         plan,
         children,
         scratch,
         big,
-        steps: steps.map(step).into(),
+        report: MountReport {
+            steps: Work::ALL.map(step).into(),
+            peers: plan.tools.iter().filter_map(PeerMount::of).collect(),
+        },
     };
     for round in 0..plan.runs {
         scratch.begin_round(children)?;
@@ -132,10 +187,11 @@ pub fn run(
         bench.on_disk().context("the disk")?;
         bench.on_null().context("the null file system")?;
         bench.on_holdfast().context("the mounted drive")?;
+        bench.on_peers()?;
         scratch.end_round()?;
     }
     std::fs::remove_file(&bench.big)?;
-    Ok(bench.steps)
+    Ok(bench.report)
 }
 
 impl Bench<'_> {
@@ -146,30 +202,48 @@ impl Bench<'_> {
 
     fn on_null(&mut self) -> anyhow::Result<()> {
         let folder = self.fresh("null")?;
-        let mounted = mount_null(&folder)?;
+        let mounted = mount_null(&folder, self.children, self.scratch)?;
         self.copy_and_read(On::Null, &folder, Some(&mounted))
     }
 
     fn on_holdfast(&mut self) -> anyhow::Result<()> {
-        let home = self.fresh("home")?;
+        let drive = Drive {
+            program: self.plan.holdfast,
+            home: self.fresh("home")?,
+        };
         let store = self.fresh("archive")?;
         let folder = self.fresh("drive")?;
         let log = self.scratch.path("output");
-        let mut init = self.holdfast(&home, &["init"]);
+        let mut init = drive.command(&["init"]);
         self.children.run(init.arg(&store), &log)?;
-        let mounted = self.mount_holdfast(&home, &folder)?;
+        let mounted = drive.mount(&folder)?;
         self.copy_and_read(On::Holdfast, &folder.join("current"), Some(&mounted))?;
-        self.children
-            .run(&mut self.holdfast(&home, &["snapshot"]), &log)?;
-        let mut unmount = self.holdfast(&home, &["unmount"]);
+        self.children.run(&mut drive.command(&["snapshot"]), &log)?;
+        let mut unmount = drive.command(&["unmount"]);
         self.children.run(unmount.arg(&folder), &log)?;
         drop(mounted);
-        std::fs::rename(home.join("cache"), home.join("cache-before"))?;
-        let mounted = self.mount_holdfast(&home, &folder)?;
+        empty_cache(&drive.home)?;
+        let mounted = drive.mount(&folder)?;
         let snapshot = folder.join("snapshots/latest");
         let (big, tree) = (snapshot.join("big"), self.copy_of_tree(&snapshot));
-        self.measure(6, On::Holdfast, &mut read_file(&big), Some(&mounted))?;
-        self.measure(7, On::Holdfast, &mut read_tree(&tree), Some(&mounted))
+        let mut on_drive =
+            |work, command: &mut Command| self.measure(work, On::Holdfast, command, Some(&mounted));
+        on_drive(Work::SnapshotBig, &mut read_file(&big))?;
+        forget_pages(&big)?;
+        on_drive(Work::SnapshotBigCached, &mut read_file(&big))?;
+        on_drive(Work::SnapshotTree, &mut read_tree(&tree))?;
+        forget_tree(&tree)?;
+        on_drive(Work::SnapshotTreeCached, &mut read_tree(&tree))
+    }
+
+    fn on_peers(&mut self) -> anyhow::Result<()> {
+        for peer in &mut self.report.peers {
+            let kind = peer.kind;
+            if let Some(tool) = self.plan.tools.iter().find(|tool| tool.kind == kind) {
+                peer.one_turn(tool, &self.big, self.children, self.scratch)?;
+            }
+        }
+        Ok(())
     }
 
     fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
@@ -183,46 +257,41 @@ impl Bench<'_> {
         mounted: Option<&Mounted>,
     ) -> anyhow::Result<()> {
         let (big, tree) = (folder.join("big"), self.copy_of_tree(folder));
-        let home = self.scratch.path(ROUND).join("home");
+        let drive = Drive {
+            program: self.plan.holdfast,
+            home: self.scratch.path(ROUND).join("home"),
+        };
         let mut copy = Command::new("cp");
         copy.arg(&self.big).arg(&big);
-        self.measure(0, on, &mut copy, mounted)?;
+        self.measure(Work::CopyBig, on, &mut copy, mounted)?;
         if on == On::Holdfast {
-            let mut flush = self.holdfast(&home, &["flush"]);
-            self.measure(1, on, &mut flush, mounted)?;
+            let mut flush = drive.command(&["flush"]);
+            self.measure(Work::FlushBig, on, &mut flush, mounted)?;
         }
         self.scratch.settle()?;
         forget_pages(&big)?;
-        self.measure(2, on, &mut read_file(&big), mounted)?;
+        self.measure(Work::ReadBig, on, &mut read_file(&big), mounted)?;
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(self.plan.folder).arg(folder);
-        self.measure(3, on, &mut copy, mounted)?;
+        self.measure(Work::CopyTree, on, &mut copy, mounted)?;
         if on == On::Holdfast {
-            let mut flush = self.holdfast(&home, &["flush"]);
-            self.measure(4, on, &mut flush, mounted)?;
+            let mut flush = drive.command(&["flush"]);
+            self.measure(Work::FlushTree, on, &mut flush, mounted)?;
         }
         self.scratch.settle()?;
         forget_tree(&tree)?;
-        self.measure(5, on, &mut read_tree(&tree), mounted)
+        self.measure(Work::ReadTree, on, &mut read_tree(&tree), mounted)
     }
 
-    /// One step on one of them.
     fn measure(
         &mut self,
-        step: usize,
+        work: Work,
         on: On,
         command: &mut Command,
         mounted: Option<&Mounted>,
     ) -> anyhow::Result<()> {
-        self.scratch.settle()?;
-        let before = mounted.map_or(0.0, Mounted::cpu_seconds);
-        mounted.map_or(Ok(()), Mounted::forget_peak)?;
-        let mut usage = self.children.run(command, &self.scratch.path("output"))?;
-        if let Some(mounted) = mounted {
-            usage.cpu_seconds += mounted.cpu_seconds() - before;
-            usage.peak_bytes = mounted.peak_bytes();
-        }
-        let step = &mut self.steps[step];
+        let usage = measure(command, mounted, self.children, self.scratch)?;
+        let step = &mut self.report.steps[work as usize];
         match on {
             On::Disk => step.disk.push(usage),
             On::Null => step.null.push(usage),
@@ -234,59 +303,34 @@ impl Bench<'_> {
     fn copy_of_tree(&self, folder: &Path) -> PathBuf {
         folder.join(self.plan.folder.file_name().unwrap_or_default())
     }
-
-    fn holdfast(&self, home: &Path, words: &[&str]) -> Command {
-        let mut command = Command::new(self.plan.holdfast);
-        command.env("HOLDFAST_HOME", home).args(words);
-        command
-    }
-
-    fn mount_holdfast(&self, home: &Path, folder: &Path) -> anyhow::Result<Mounted> {
-        let mut command = self.holdfast(home, &["mount", "--json"]);
-        let output = command.arg(folder).stdin(Stdio::null()).output()?;
-        let told: Option<serde_json::Value> = serde_json::from_slice(&output.stdout).ok();
-        let pid = told.and_then(|told| Pid::from_raw(told["pid"].as_i64()? as i32));
-        let Some(daemon) = pid else {
-            // It may have been ended in the middle: a daemon that nobody has heard of ends with its mount.
-            take_away(folder);
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        };
-        Ok(Mounted {
-            folder: folder.to_owned(),
-            daemon,
-        })
-    }
 }
 
-fn mount_null(folder: &Path) -> anyhow::Result<Mounted> {
-    let before = std::fs::metadata(folder)?.dev();
-    // A group of its own: Ctrl-C is for us, and we unmount.
-    let child = Command::new(std::env::current_exe()?)
-        .arg("null-drive")
-        .arg(folder)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
-    let mounted = Mounted {
-        folder: folder.to_owned(),
-        daemon: Pid::from_child(&child),
-    };
-    let until = Instant::now() + Duration::from_secs(10);
-    while std::fs::metadata(folder)?.dev() == before {
-        if Instant::now() > until || !mounted.is_running() {
-            let mut why = String::new();
-            if let Some(errors) = child.stderr {
-                BufReader::new(errors).read_line(&mut why)?;
-            }
-            bail!("it was not mounted: {}", why.trim());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(mounted)
+fn mount_null(folder: &Path, children: &Children, scratch: &Scratch) -> anyhow::Result<Mounted> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("null-drive").arg(folder);
+    Mounted::by(&mut command, folder, children, &scratch.path("daemon"))
 }
 
-fn read_file(file: &Path) -> Command {
+/// What a program took on a mounted folder: its own and the daemon's time, the daemon's memory.
+pub fn measure(
+    command: &mut Command,
+    mounted: Option<&Mounted>,
+    children: &Children,
+    scratch: &Scratch,
+) -> anyhow::Result<Usage> {
+    scratch.settle()?;
+    let before = mounted.map_or(0.0, Mounted::cpu_seconds);
+    mounted.map_or(Ok(()), Mounted::forget_peak)?;
+    let mut usage = children.run(command, &scratch.path("output"))?;
+    if let Some(mounted) = mounted {
+        usage.cpu_seconds += mounted.cpu_seconds() - before;
+        usage.peak_bytes = mounted.peak_bytes();
+    }
+    Ok(usage)
+}
+
+/// Reads a file from its beginning to its end.
+pub fn read_file(file: &Path) -> Command {
     let mut command = Command::new("dd");
     let mut from = std::ffi::OsString::from("if=");
     from.push(file);

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::children::Usage;
 use crate::data::Contents;
-use crate::mounts::MountStep;
+use crate::mounts::{MountReport, MountStep, Work};
+use crate::peer_mounts::PeerMount;
 use crate::rounds::Measured;
 use crate::tools::{Found, Kind, Store};
 
@@ -23,8 +24,8 @@ pub struct Report {
     left_out: Vec<String>,
     /// Of each tool.
     pub tools: Vec<Measured>,
-    /// Of the mounts.
-    pub mounts: Vec<MountStep>,
+    mounts: Vec<MountStep>,
+    peer_mounts: Vec<PeerMount>,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,6 +55,7 @@ impl Report {
             left_out: found.left_out.clone(),
             tools: Vec::new(),
             mounts: Vec::new(),
+            peer_mounts: Vec::new(),
         }
     }
 
@@ -169,6 +171,12 @@ impl Report {
         text
     }
 
+    /// Takes in what was measured of the mounts.
+    pub fn add_mounts(&mut self, report: MountReport) {
+        self.mounts = report.steps;
+        self.peer_mounts = report.peers;
+    }
+
     /// Every step on the disk, the null file system and the drive.
     pub fn mounts_table(&self) -> String {
         let mut table = table(&[
@@ -202,8 +210,66 @@ impl Report {
             ]);
         }
         format!(
-            "\n{table}\ncp to the disk ends in the page cache; the drive has it in its log. Cpu s: program and daemon.\n"
+            "\n{table}\ncp to the disk ends in the page cache; the drive has it in its log. Cpu s: program and daemon.\n{}{}",
+            self.against_null(),
+            self.peer_mounts_table(),
         )
+    }
+
+    /// The drive's caches against a file system that has nothing to look up.
+    fn against_null(&self) -> String {
+        let time = |usages: &Vec<Usage>| median(usages.iter().map(seconds));
+        let step = |work: Work| self.mounts.get(work as usize);
+        let null = step(Work::ReadBig).and_then(|step| time(&step.null));
+        let cached = step(Work::SnapshotBigCached).and_then(|step| time(&step.holdfast));
+        match (null, cached) {
+            (Some(null), Some(cached)) => format!(
+                "a snapshot's big file, cached: {:.2} of the throughput of null FUSE\n",
+                null / cached
+            ),
+            _ => String::new(),
+        }
+    }
+
+    /// The big file of a snapshot out of the store, through the mounts of those that have one.
+    fn peer_mounts_table(&self) -> String {
+        let Some(holdfast) = self.mounts.get(Work::SnapshotBig as usize) else {
+            return String::new();
+        };
+        let mut table = table(&[
+            "read a snapshot's big file from the store, empty cache",
+            "s",
+            "MB/s",
+            "cpu s",
+            "daemon peak MB",
+        ]);
+        let base = median(holdfast.holdfast.iter().map(seconds));
+        let mut add = |name: String, usages: &[Usage]| {
+            let time = median(usages.iter().map(seconds));
+            table.add_row([
+                name,
+                with_ratio(time, base, 2),
+                number(time.map(|time| megabytes(holdfast.bytes) / time), 0).unwrap_or_default(),
+                number(median(usages.iter().map(cpu_seconds)), 2).unwrap_or_default(),
+                peak(usages).unwrap_or_default(),
+            ]);
+        };
+        add("holdfast mount".into(), &holdfast.holdfast);
+        let mut failures = String::new();
+        for peer in &self.peer_mounts {
+            match &peer.failure {
+                Some(failure) => {
+                    let first_line = failure.lines().next().unwrap_or_default();
+                    failures +=
+                        &format!("NOT measured: {} mount ({first_line})\n", peer.kind.name());
+                }
+                None => add(
+                    format!("{} mount {}", peer.kind.name(), peer.version),
+                    &peer.read_big,
+                ),
+            }
+        }
+        format!("\n{table}\n{failures}")
     }
 
     fn of(&self, kind: Kind) -> Option<&Measured> {

@@ -1,15 +1,17 @@
 //! The temporary folder, and what must not be left behind in it: mounts and their daemons.
 
 use std::cell::Cell;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::children::Children;
+use crate::children::{Children, last_lines};
 
 /// A folder of everything that one round makes, removed when the round ends.
 pub const ROUND: &str = "round";
@@ -117,6 +119,37 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    /// Starts a daemon that stays in the foreground, and waits until it has mounted something there. What it says goes to
+    /// the file `log`.
+    pub fn by(
+        command: &mut Command,
+        folder: &Path,
+        children: &Children,
+        log: &Path,
+    ) -> anyhow::Result<Mounted> {
+        let before = std::fs::metadata(folder)?.dev();
+        let output = std::fs::File::create(log)?;
+        // A group of its own: Ctrl-C is for us, and we unmount.
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()?;
+        let mounted = Mounted {
+            folder: folder.to_owned(),
+            daemon: Pid::from_child(&child),
+        };
+        let until = Instant::now() + Duration::from_secs(30);
+        while std::fs::metadata(folder)?.dev() == before {
+            if Instant::now() > until || !mounted.is_running() {
+                bail!("it was not mounted: {}", last_lines(log));
+            }
+            children.sleep(Duration::from_millis(10))?;
+        }
+        Ok(mounted)
+    }
+
     /// Largest resident set of the daemon since `forget_peak`, in bytes (`VmHWM` of proc_pid_status(5)).
     pub fn peak_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.daemon.as_raw_nonzero());

@@ -270,6 +270,24 @@ impl Tool {
         Some(command)
     }
 
+    /// What mounts the newest snapshot on `target` and serves it in the foreground, and the folder that then is the
+    /// snapshot's root; nothing where that is not compared.
+    pub fn mount(&self, place: &Place) -> Option<(Command, PathBuf)> {
+        let target = &place.target;
+        match self.kind {
+            Kind::Restic => Some((
+                self.command(place, &["mount"], &[target]),
+                target.join("snapshots/latest"),
+            )),
+            Kind::Rustic => {
+                let mut command = self.command(place, &["mount"], &[target]);
+                command.arg("latest");
+                Some((command, target.clone()))
+            }
+            _ => None,
+        }
+    }
+
     /// The tool with what tells it its archive and password, and nothing from outside.
     fn command(&self, place: &Place, words: &[&str], paths: &[&Path]) -> Command {
         let mut command = Command::new(&self.program);
