@@ -74,7 +74,8 @@ check: setup-test
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # make bench [FOLDER=...] [RUNS=3] [MORE="--json FILE"]: against every peer on PATH, and the mount.
-# MORE="--store s3" takes a SeaweedFS (make setup-test) as store.
+# MORE="--store s3" takes a SeaweedFS (make setup-test) as store, MORE="--growth" measures Holdfast
+# alone with more and more small files, and MORE="--growth --growth-to 1000000" with a million.
 RUNS ?= 3
 bench: build
 	cargo build --release --locked -p holdfast-bench

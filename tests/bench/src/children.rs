@@ -3,9 +3,10 @@
 //! A signal that would end this program ends the child first; the caller then gets an error and
 //! removes what it has made on its way out.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ pub struct Usage {
     /// Largest resident set of it or of one of its children.
     pub peak_bytes: u64,
 }
+
+/// Called with a line of output and the seconds since the start.
+pub type OnLine<'a> = dyn FnMut(&str, f64) + 'a;
 
 /// The one child that runs at a time, and whether this program is to end.
 #[derive(Clone)]
@@ -82,8 +86,28 @@ impl Children {
 
     /// Runs a program, whose output goes to the end of the file `log`, and which must succeed.
     pub fn run(&self, command: &mut Command, log: &Path) -> anyhow::Result<Usage> {
+        self.run_and_maybe_read(command, log, None)
+    }
+
+    /// The same, but each line that it prints, and the seconds since its start, go to `on_line`.
+    pub fn run_and_read(
+        &self,
+        command: &mut Command,
+        log: &Path,
+        on_line: &mut OnLine<'_>,
+    ) -> anyhow::Result<Usage> {
+        self.run_and_maybe_read(command, log, Some(on_line))
+    }
+
+    fn run_and_maybe_read(
+        &self,
+        command: &mut Command,
+        log: &Path,
+        on_line: Option<&mut OnLine<'_>>,
+    ) -> anyhow::Result<Usage> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let (status, usage) = self.measure(command, log).context(name.clone())?;
+        let measured = self.measure(command, log, on_line);
+        let (status, usage) = measured.context(name.clone())?;
         self.go_on()?;
         if !status.success() {
             bail!("{name} failed ({status}):\n{}", last_lines(log));
@@ -91,26 +115,39 @@ impl Children {
         Ok(usage)
     }
 
-    fn measure(&self, command: &mut Command, log: &Path) -> anyhow::Result<(ExitStatus, Usage)> {
+    fn measure(
+        &self,
+        command: &mut Command,
+        log: &Path,
+        on_line: Option<&mut OnLine<'_>>,
+    ) -> anyhow::Result<(ExitStatus, Usage)> {
         let output = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)?;
         command
             .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
+            .stdout(match on_line {
+                Some(_) => Stdio::piped(),
+                None => output.try_clone()?.into(),
+            })
             .stderr(output)
             .process_group(0);
         self.go_on()?;
         let started = Instant::now();
-        let child = command.spawn()?;
+        let mut child = command.spawn()?;
         let pid = Pid::from_child(&child);
         self.set_running(Some(pid));
+        let read = match (on_line, child.stdout.take()) {
+            (Some(on_line), Some(output)) => read_lines(output, started, on_line),
+            _ => Ok(()),
+        };
         let ended = wait_for(pid);
         let seconds = started.elapsed().as_secs_f64();
         // Its number is not free before it is reaped, so no other process can be hit by a signal.
         self.set_running(None);
         ended?;
+        read?;
         let (status, usage) = reap(child)?;
         Ok((status, Usage { seconds, ..usage }))
     }
@@ -122,6 +159,21 @@ impl Children {
             let _ = kill_process_group(child, Signal::KILL);
         }
     }
+}
+
+/// Until the end of the output; the pipe is closed then, so that the child cannot wait for us.
+fn read_lines(
+    output: ChildStdout,
+    started: Instant,
+    on_line: &mut OnLine<'_>,
+) -> anyhow::Result<()> {
+    let mut output = BufReader::new(output);
+    let mut line = String::new();
+    while output.read_line(&mut line)? > 0 {
+        on_line(&line, started.elapsed().as_secs_f64());
+        line.clear();
+    }
+    Ok(())
 }
 
 /// Waits for the end of a child and leaves it there to be reaped.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! arguments -> data -> rounds (every tool in turn: first, again, restore) -> mounts -> report
+//! arguments --growth -> more and more files, Holdfast alone -> its own report
 //! ```
 //!
 //! Tools take turns within a round, so that a machine that is busy for a while is busy for all of
@@ -9,7 +10,7 @@
 //! removal and the next round: see `scratch`. Everything lies in one temporary folder, which is
 //! gone at the end, also after an error or Ctrl-C; only kill -9 of this program leaves it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -19,6 +20,8 @@ mod bucket;
 mod children;
 mod data;
 mod drive;
+mod growth;
+mod growth_report;
 mod mounts;
 mod null_drive;
 mod peer_mounts;
@@ -29,7 +32,7 @@ mod tools;
 
 use children::Children;
 use scratch::Scratch;
-use tools::{Found, Store};
+use tools::{Found, Kind, Store};
 
 /// Measures Holdfast against restic, rustic, borg and vykar, as far as they are on PATH.
 #[derive(Parser)]
@@ -59,6 +62,12 @@ struct Arguments {
     /// Leave the tools out, and measure the mounts only
     #[arg(long, conflicts_with_all = ["no_mounts", "store"])]
     only_mounts: bool,
+    /// Measure Holdfast alone, with 10,000 and 100,000 small files, one run each
+    #[arg(long, conflicts_with_all = ["folder", "random_mib", "big_mib", "only", "store", "no_mounts", "only_mounts"])]
+    growth: bool,
+    /// Go on to so many small files, such as 1000000
+    #[arg(long, value_name = "FILES", default_value_t = 100_000, requires = "growth", value_parser = clap::value_parser!(u64).range(1..))]
+    growth_to: u64,
     /// Write everything that was measured to this file, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -102,6 +111,9 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         Some(program) => program.clone(),
         None => beside_this_program()?,
     };
+    if arguments.growth {
+        return measure_growth(arguments, &holdfast);
+    }
     let weed = match arguments.store {
         Store::Folder => None,
         Store::S3 => Some(bucket::weed()?),
@@ -147,8 +159,31 @@ fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         report.add_mounts(mounts::run(&plan, &children, &scratch)?);
         print!("{}", report.mounts_table());
     }
+    write_json(arguments, &report)
+}
+
+fn measure_growth(arguments: &Arguments, holdfast: &Path) -> anyhow::Result<()> {
+    let children = Children::watch_signals()?;
+    let scratch = Scratch::new(&arguments.scratch)?;
+    let only = [Kind::Holdfast.word().to_owned()];
+    let found = tools::find(holdfast, &only, Store::Folder)?;
+    let tool = found.tools.first().context("there is no holdfast")?;
+    let plan = growth::Plan {
+        tool,
+        largest: arguments.growth_to,
+    };
+    scratch.require_free(plan.needed_bytes())?;
+    scratch.require_inodes(plan.needed_inodes())?;
+    let mut report = growth_report::GrowthReport::new(&tool.version);
+    print!("{}", report.heading());
+    report.growth = growth::run(&plan, &children, &scratch)?;
+    print!("{}", report.table());
+    write_json(arguments, &report)
+}
+
+fn write_json(arguments: &Arguments, report: &impl serde::Serialize) -> anyhow::Result<()> {
     if let Some(file) = &arguments.json {
-        let json = serde_json::to_vec_pretty(&report)?;
+        let json = serde_json::to_vec_pretty(report)?;
         std::fs::write(file, json).with_context(|| file.display().to_string())?;
     }
     Ok(())

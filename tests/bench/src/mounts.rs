@@ -311,17 +311,28 @@ fn mount_null(folder: &Path, children: &Children, scratch: &Scratch) -> anyhow::
     Mounted::by(&mut command, folder, children, &scratch.path("daemon"))
 }
 
-/// What a program took on a mounted folder: its own and the daemon's time, the daemon's memory.
+/// What a program took on a mounted folder: see [`measure_with`].
 pub fn measure(
     command: &mut Command,
     mounted: Option<&Mounted>,
     children: &Children,
     scratch: &Scratch,
 ) -> anyhow::Result<Usage> {
+    measure_with(mounted, scratch, || {
+        children.run(command, &scratch.path("output"))
+    })
+}
+
+/// Runs something, and gives its usage with the daemon's processor time added and the daemon's memory.
+pub fn measure_with(
+    mounted: Option<&Mounted>,
+    scratch: &Scratch,
+    run: impl FnOnce() -> anyhow::Result<Usage>,
+) -> anyhow::Result<Usage> {
     scratch.settle()?;
     let before = mounted.map_or(0.0, Mounted::cpu_seconds);
     mounted.map_or(Ok(()), Mounted::forget_peak)?;
-    let mut usage = children.run(command, &scratch.path("output"))?;
+    let mut usage = run()?;
     if let Some(mounted) = mounted {
         usage.cpu_seconds += mounted.cpu_seconds() - before;
         usage.peak_bytes = mounted.peak_bytes();

@@ -28,8 +28,9 @@ pub struct Report {
     peer_mounts: Vec<PeerMount>,
 }
 
+/// What it was measured on.
 #[derive(Debug, Serialize)]
-struct Machine {
+pub struct Machine {
     cores: usize,
     processor: String,
     /// Load average of the last minute when the run began; the machine's, not only ours.
@@ -61,17 +62,13 @@ impl Report {
 
     /// What is measured, where, and who is missing.
     pub fn heading(&self) -> String {
-        let Machine {
-            cores,
-            processor,
-            load,
-        } = &self.machine;
         let mut text = format!(
-            "{}: {} files, {:.0} MB; {} runs, medians; {cores} cores ({processor}), load {load:.1} at the start\n",
+            "{}: {} files, {:.0} MB; {} runs, medians; {}\n",
             self.folder,
             self.contents.files,
             megabytes(self.contents.bytes),
             self.runs,
+            self.machine.heading(),
         );
         if self.store == Store::S3 {
             text += "Archives in a SeaweedFS on this computer, a fresh one for each turn; its processor time is not counted. No mounts.\n";
@@ -286,7 +283,16 @@ impl Measured {
 }
 
 impl Machine {
-    fn this() -> Machine {
+    /// In a few words.
+    pub fn heading(&self) -> String {
+        format!(
+            "{} cores ({}), load {:.1} at the start",
+            self.cores, self.processor, self.load
+        )
+    }
+
+    /// This one, now.
+    pub fn this() -> Machine {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let processors = read("/proc/cpuinfo");
         let name = processors
@@ -305,7 +311,8 @@ impl Machine {
     }
 }
 
-fn table(heading: &[&str]) -> Table {
+/// Numbers to the right of a column of names.
+pub fn table(heading: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_MARKDOWN)
@@ -324,7 +331,8 @@ fn cpu_seconds(usage: &Usage) -> f64 {
     usage.cpu_seconds
 }
 
-fn megabytes(bytes: u64) -> f64 {
+/// Of 1,000,000 bytes.
+pub fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 

@@ -62,6 +62,18 @@ impl Scratch {
         self.folder.path().join(name)
     }
 
+    /// The same for inodes, where the file system counts them.
+    pub fn require_inodes(&self, inodes: u64) -> anyhow::Result<()> {
+        let disk = rustix::fs::statvfs(self.folder.path())?;
+        anyhow::ensure!(
+            disk.f_files == 0 || disk.f_favail >= inodes,
+            "the disk of {} has {} inodes free and this run needs about {inodes}; take fewer files or another disk (--scratch)",
+            self.folder.path().display(),
+            disk.f_favail,
+        );
+        Ok(())
+    }
+
     /// Makes a folder that is not there yet.
     pub fn fresh(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.path(name);
