@@ -1,30 +1,32 @@
 //! Encrypted bytes kept on the local disk, up to a number of bytes.
 //!
-//! One file per entry, `<two hex digits>/<kind><64 hex digits>`, never synced: a header with a
-//! checksum says whether its bytes are whole. It is written under a temporary name and renamed, so
-//! a crash leaves the old entry, the new one or a file that is dropped when it is read.
+//! Entries stand one behind the other in segments, `<number>.segment`, and are only ever appended:
+//! a tree is a few kilobytes, and a file of its own for each of them cost a commit more than the
+//! tree did (measured). Nothing is synced; each entry has a checksum, so a crash or a bad disk costs
+//! what it has damaged. What follows a header that is none is given up with the rest of its segment.
 //!
 //! ```text
-//! "HFCA" | version u16 = 1 | kind u8 | 0 u8 | crc32c of what follows u32 | length u32 | key [32] | bytes
+//! "HFCA" | version u16 = 2 | kind u8 | 0 u8 | crc32c of what follows u32 | length u32 | key [32] | bytes
 //! ```
 //!
-//! What was used last is known from the files' modification times, which are renewed once per
-//! process: roughly right is enough.
+//! When there is no room the oldest segment goes as a whole. What is used is appended again once its
+//! segment is among the older half, so what stays is roughly what was used last.
 
-use std::fs::{self, File, FileTimes};
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use lru::LruCache;
 use parking_lot::Mutex;
 
-const HEAD: &[u8; 6] = b"HFCA\x01\0";
+const HEAD: &[u8; 6] = b"HFCA\x02\0";
 const HEADER_BYTES: usize = 16 + 32;
-const TEMPORARY_PREFIX: &str = "tmp-";
-/// Files take whole blocks.
-const BLOCK_BYTES: u64 = 4096;
+const SUFFIX: &str = ".segment";
+/// A new segment is begun when the last one is that long, or is its part of the limit.
+const SEGMENT_BYTES: u64 = 32 << 20;
+const SEGMENTS: u64 = 32;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,66 +55,92 @@ type Key = (CacheKind, [u8; 32]);
 pub struct DiskCache {
     folder: PathBuf,
     limit_bytes: u64,
-    next_temporary: AtomicU64,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    entries: LruCache<Key, Entry>,
+    entries: HashMap<Key, Place>,
+    /// The oldest first.
+    segments: VecDeque<Segment>,
     used_bytes: u64,
 }
 
-struct Entry {
+#[derive(Clone, Copy)]
+struct Place {
+    segment: u64,
+    offset: u64,
+    length: u32,
+}
+
+struct Segment {
+    number: u64,
+    file: Arc<File>,
     bytes: u64,
-    /// Its modification time was renewed by this process.
-    renewed: bool,
+}
+
+impl State {
+    fn segment(&self, number: u64) -> Option<(usize, &Segment)> {
+        let at = self
+            .segments
+            .binary_search_by_key(&number, |segment| segment.number)
+            .ok()?;
+        Some((at, &self.segments[at]))
+    }
 }
 
 impl DiskCache {
-    /// Opens the cache in a folder, which is made if it is not there.
+    /// Opens the cache in a folder, which is made if it is not there. Files in it that are no
+    /// segments are removed: earlier versions had one for each entry.
     pub fn open(folder: &Path, limit_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let mut found = find_entries(folder)?;
-        found.sort_by_key(|(modified, ..)| *modified);
-        let mut state = State {
-            entries: LruCache::unbounded(),
-            used_bytes: 0,
-        };
-        for (_, key, bytes) in found {
+        let mut state = State::default();
+        for (number, path) in find_segments(folder)? {
+            let file = File::options().read(true).write(true).open(&path)?;
+            let bytes = scan(&file, |key, offset, length| {
+                let segment = number;
+                let place = Place {
+                    segment,
+                    offset,
+                    length,
+                };
+                state.entries.insert(key, place);
+            })?;
+            file.set_len(bytes)?;
             state.used_bytes += bytes;
-            let renewed = false;
-            state.entries.put(key, Entry { bytes, renewed });
+            state.segments.push_back(Segment {
+                number,
+                file: Arc::new(file),
+                bytes,
+            });
         }
         let cache = DiskCache {
             folder: folder.to_owned(),
             limit_bytes,
-            next_temporary: AtomicU64::new(0),
             state: Mutex::new(state),
         };
-        cache.shrink();
+        cache.shrink(&mut cache.state.lock());
         Ok(cache)
     }
 
     /// The bytes kept under a key. Damaged ones are dropped.
     pub fn get(&self, kind: CacheKind, key: &[u8; 32]) -> Option<Vec<u8>> {
-        let renew = {
-            let mut state = self.state.lock();
-            let entry = state.entries.get_mut(&(kind, *key))?;
-            !std::mem::replace(&mut entry.renewed, true)
+        let (place, file, is_old) = {
+            let state = self.state.lock();
+            let place = *state.entries.get(&(kind, *key))?;
+            let (at, segment) = state.segment(place.segment)?;
+            let is_old = at < state.segments.len() / 2;
+            (place, Arc::clone(&segment.file), is_old)
         };
-        let path = self.path(&(kind, *key));
-        match fs::read(&path)
-            .ok()
-            .and_then(|file| decode(kind, key, file))
-        {
+        match read_entry(&file, place, kind, key) {
             Some(bytes) => {
-                if renew {
-                    renew_time(&path);
+                if is_old {
+                    self.put(kind, key, &bytes);
                 }
                 Some(bytes)
             }
             None => {
-                tracing::debug!("dropping the damaged cache entry {}", path.display());
+                tracing::debug!("dropping a damaged entry of {}", self.folder.display());
                 self.remove(kind, key);
                 None
             }
@@ -121,42 +149,37 @@ impl DiskCache {
 
     /// True if something is kept under a key; it may turn out to be damaged.
     pub fn contains(&self, kind: CacheKind, key: &[u8; 32]) -> bool {
-        self.state.lock().entries.contains(&(kind, *key))
+        self.state.lock().entries.contains_key(&(kind, *key))
     }
 
     /// Keeps bytes under a key.
     pub fn put(&self, kind: CacheKind, key: &[u8; 32], bytes: &[u8]) {
-        let size = entry_bytes(bytes.len() as u64);
-        if size > self.limit_bytes || u32::try_from(bytes.len()).is_err() {
+        let Ok(length) = u32::try_from(bytes.len()) else {
+            return;
+        };
+        let size = entry_bytes(length);
+        if size > self.limit_bytes {
             return;
         }
-        let key = (kind, *key);
-        if let Err(error) = self.write(&key, bytes) {
-            tracing::debug!("not cached: {error}");
-            return;
-        }
-        {
-            let mut state = self.state.lock();
-            let entry = Entry {
-                bytes: size,
-                renewed: true,
-            };
-            state.used_bytes += size;
-            if let Some(old) = state.entries.put(key, entry) {
-                state.used_bytes -= old.bytes;
+        let entry = encode(kind, key, bytes);
+        let mut state = self.state.lock();
+        match self.append(&mut state, &entry) {
+            Ok((segment, offset)) => {
+                let place = Place {
+                    segment,
+                    offset,
+                    length,
+                };
+                state.entries.insert((kind, *key), place);
+                self.shrink(&mut state);
             }
+            Err(error) => tracing::debug!("not cached: {error}"),
         }
-        self.shrink();
     }
 
     /// Forgets what is kept under a key.
     pub fn remove(&self, kind: CacheKind, key: &[u8; 32]) {
-        let key = (kind, *key);
-        let mut state = self.state.lock();
-        if let Some(old) = state.entries.pop(&key) {
-            state.used_bytes -= old.bytes;
-            let _ = fs::remove_file(self.path(&key));
-        }
+        self.state.lock().entries.remove(&(kind, *key));
     }
 
     /// Bytes in use on the disk.
@@ -164,114 +187,124 @@ impl DiskCache {
         self.state.lock().used_bytes
     }
 
-    /// The lock is held, so that nobody puts the same entry meanwhile and loses its file.
-    fn shrink(&self) {
-        let mut state = self.state.lock();
+    /// Writes behind the last entry, with the lock held: an entry stands behind whole ones only.
+    fn append(&self, state: &mut State, entry: &[u8]) -> io::Result<(u64, u64)> {
+        let full = SEGMENT_BYTES.min(self.limit_bytes / SEGMENTS);
+        if state.segments.back().is_none_or(|last| last.bytes >= full) {
+            let number = state.segments.back().map_or(1, |last| last.number + 1);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(self.path(number))?;
+            state.segments.push_back(Segment {
+                number,
+                file: Arc::new(file),
+                bytes: 0,
+            });
+        }
+        let last = state.segments.back_mut().expect("one was just made");
+        last.file.write_all_at(entry, last.bytes)?;
+        let offset = last.bytes;
+        last.bytes += entry.len() as u64;
+        state.used_bytes += entry.len() as u64;
+        Ok((last.number, offset))
+    }
+
+    /// Oldest segments go until the rest is within the limit.
+    fn shrink(&self, state: &mut State) {
         while state.used_bytes > self.limit_bytes {
-            let Some((key, old)) = state.entries.pop_lru() else {
+            let Some(oldest) = state.segments.pop_front() else {
                 break;
             };
-            state.used_bytes -= old.bytes;
-            let _ = fs::remove_file(self.path(&key));
+            state.used_bytes -= oldest.bytes;
+            state
+                .entries
+                .retain(|_, place| place.segment != oldest.number);
+            let _ = fs::remove_file(self.path(oldest.number));
         }
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
-        let hex = hex::encode(key.1);
-        let kind = key.0 as u8 as char;
-        self.folder.join(&hex[..2]).join(format!("{kind}{hex}"))
-    }
-
-    fn write(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.folder.join(format!("{TEMPORARY_PREFIX}{number}"));
-        let path = self.path(key);
-        let written = fs::write(&temporary, encode(key, bytes)).and_then(|()| {
-            let renamed = fs::rename(&temporary, &path);
-            renamed.or_else(|_| {
-                // Most likely the first entry in its folder.
-                path.parent().map_or(Ok(()), fs::create_dir_all)?;
-                fs::rename(&temporary, &path)
-            })
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+    fn path(&self, segment: u64) -> PathBuf {
+        self.folder.join(format!("{segment:08}{SUFFIX}"))
     }
 }
 
-fn entry_bytes(length: u64) -> u64 {
-    (length + HEADER_BYTES as u64).next_multiple_of(BLOCK_BYTES)
+fn entry_bytes(length: u32) -> u64 {
+    HEADER_BYTES as u64 + u64::from(length)
 }
 
-fn renew_time(path: &Path) {
-    let times = FileTimes::new().set_modified(SystemTime::now());
-    // Only the order of leaving rests on it.
-    let _ = File::options()
-        .write(true)
-        .open(path)
-        .and_then(|file| file.set_times(times));
+fn encode(kind: CacheKind, key: &[u8; 32], bytes: &[u8]) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(HEADER_BYTES + bytes.len());
+    entry.extend_from_slice(HEAD);
+    entry.extend_from_slice(&[kind as u8, 0, 0, 0, 0, 0]);
+    entry.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    entry.extend_from_slice(key);
+    entry.extend_from_slice(bytes);
+    let crc = crc32c::crc32c(&entry[12..]);
+    entry[8..12].copy_from_slice(&crc.to_le_bytes());
+    entry
 }
 
-fn encode(key: &Key, bytes: &[u8]) -> Vec<u8> {
-    let mut file = Vec::with_capacity(HEADER_BYTES + bytes.len());
-    file.extend_from_slice(HEAD);
-    file.extend_from_slice(&[key.0 as u8, 0, 0, 0, 0, 0]);
-    file.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    file.extend_from_slice(&key.1);
-    file.extend_from_slice(bytes);
-    let crc = crc32c::crc32c(&file[12..]);
-    file[8..12].copy_from_slice(&crc.to_le_bytes());
-    file
-}
-
-fn decode(kind: CacheKind, key: &[u8; 32], mut file: Vec<u8>) -> Option<Vec<u8>> {
-    let header: &[u8; HEADER_BYTES] = file.first_chunk()?;
-    let crc = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+/// Key and length that a header tells of.
+fn decode_header(header: &[u8; HEADER_BYTES]) -> Option<(Key, u32)> {
+    let kind = CacheKind::from_u8(header[6])?;
     let length = u32::from_le_bytes([header[12], header[13], header[14], header[15]]);
-    let good = header[..6] == *HEAD
-        && header[6..8] == [kind as u8, 0]
-        && header[16..] == *key
-        && file.len() == HEADER_BYTES + length as usize
-        && crc32c::crc32c(&file[12..]) == crc;
-    good.then(|| file.split_off(HEADER_BYTES))
+    let key = *header.last_chunk::<32>()?;
+    (header[..6] == *HEAD && header[7] == 0).then_some(((kind, key), length))
 }
 
-type FoundEntry = (SystemTime, Key, u64);
+fn read_entry(file: &File, place: Place, kind: CacheKind, key: &[u8; 32]) -> Option<Vec<u8>> {
+    let mut entry = vec![0; usize::try_from(entry_bytes(place.length)).ok()?];
+    file.read_exact_at(&mut entry, place.offset).ok()?;
+    let header: &[u8; HEADER_BYTES] = entry.first_chunk()?;
+    let crc = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
+    let is_whole = decode_header(header)? == ((kind, *key), place.length)
+        && crc32c::crc32c(&entry[12..]) == crc;
+    is_whole.then(|| {
+        entry.drain(..HEADER_BYTES);
+        entry
+    })
+}
 
-/// All entries; temporary files of a process that died are removed.
-fn find_entries(folder: &Path) -> io::Result<Vec<FoundEntry>> {
-    let mut found = Vec::new();
+/// Tells of every entry; how far they go.
+fn scan(file: &File, mut found: impl FnMut(Key, u64, u32)) -> io::Result<u64> {
+    let end = file.metadata()?.len();
+    let (mut at, mut header) = (0, [0; HEADER_BYTES]);
+    while at + HEADER_BYTES as u64 <= end {
+        file.read_exact_at(&mut header, at)?;
+        let Some((key, length)) = decode_header(&header) else {
+            break;
+        };
+        let next = at + entry_bytes(length);
+        if next > end {
+            break;
+        }
+        found(key, at, length);
+        at = next;
+    }
+    Ok(at)
+}
+
+/// The segments, the oldest first. Everything else in the folder is removed.
+fn find_segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut segments = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            for entry in fs::read_dir(entry.path())? {
-                found.extend(found_entry(&entry?));
-            }
-        } else if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(TEMPORARY_PREFIX.as_bytes())
-        {
-            fs::remove_file(entry.path())?;
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(SUFFIX))
+            .and_then(|number| number.parse().ok());
+        match number {
+            Some(number) => segments.push((number, entry.path())),
+            None if entry.file_type()?.is_dir() => fs::remove_dir_all(entry.path())?,
+            None => fs::remove_file(entry.path())?,
         }
     }
-    Ok(found)
-}
-
-fn found_entry(entry: &fs::DirEntry) -> Option<FoundEntry> {
-    let name = entry.file_name();
-    let (kind, hex) = name.as_encoded_bytes().split_first()?;
-    let mut key = [0; 32];
-    hex::decode_to_slice(hex, &mut key).ok()?;
-    let metadata = entry.metadata().ok()?;
-    let size = entry_bytes(metadata.len().saturating_sub(HEADER_BYTES as u64));
-    Some((
-        metadata.modified().ok()?,
-        (CacheKind::from_u8(*kind)?, key),
-        size,
-    ))
+    segments.sort_unstable();
+    Ok(segments)
 }
 
 #[cfg(test)]
