@@ -1,7 +1,7 @@
 //! Restoring from a snapshot into a folder, without the mount.
 //!
 //! ```text
-//! walker: folders, names, filters -> batches in the order of the packs -> workers, one a core:
+//! walker: folders, names, filters -> batches -> lots of one folder or a few -> workers, one a core:
 //!         load -> temporary name -> owner, attributes, mode, times -> real name
 //! ```
 //!
@@ -107,6 +107,12 @@ pub enum RestoreError {
 const BATCH_FILES: usize = 128;
 /// Bytes that are asked for ahead, together.
 const AHEAD_BYTES: u64 = 8 << 20;
+/// A worker takes so many files at once, or so many bytes: neighbours, because two workers that make
+/// files in one folder wait for each other in the kernel (a tenth of the time, measured).
+const LOT_FILES: usize = 32;
+const LOT_BYTES: u64 = 1 << 20;
+/// Lots between the walker and the workers.
+const LOTS: usize = 4;
 
 /// Restores what is selected into `target`. `progress` is told the bytes that were written.
 pub fn restore(
@@ -160,12 +166,12 @@ pub fn restore(
         progress,
     };
     std::thread::scope(|scope| {
-        let (sender, jobs) = bounded::<Job>(BATCH_FILES);
+        let (sender, lots) = bounded::<Vec<Job>>(LOTS);
         for _ in 0..threads {
-            let (jobs, run) = (jobs.clone(), &run);
-            scope.spawn(move || run.work(&jobs));
+            let (lots, run) = (lots.clone(), &run);
+            scope.spawn(move || run.work(&lots));
         }
-        drop(jobs);
+        drop(lots);
         let mut walker = Walker {
             run: &run,
             sender,
@@ -257,8 +263,8 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn work(&self, jobs: &Receiver<Job>) {
-        for job in jobs {
+    fn work(&self, lots: &Receiver<Vec<Job>>) {
+        for job in lots.iter().flatten() {
             // A queue that is stopped is emptied, so that the walker does not wait for it.
             if !self.shared.is_stopped() {
                 self.restore(job);
@@ -380,7 +386,7 @@ impl Run<'_> {
 
 struct Walker<'a, 'r> {
     run: &'a Run<'r>,
-    sender: Sender<Job>,
+    sender: Sender<Vec<Job>>,
     batch: Vec<Job>,
     batch_bytes: u64,
 }
@@ -529,12 +535,15 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// Asks for the batch's chunks and gives it to the workers in the order of the packs.
+    /// Asks for the batch's chunks and gives it to the workers, folder by folder, each in the order of
+    /// the packs.
     fn hand_over(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        batch
-            .sort_by_cached_key(|job| first_chunk(&job.inode).and_then(|id| job.source.place(&id)));
+        batch.sort_by_cached_key(|job| {
+            let place = first_chunk(&job.inode).and_then(|id| job.source.place(&id));
+            (Arc::as_ptr(&job.folder) as usize, place)
+        });
         if let Some(job) = batch.first().filter(|_| !self.run.shared.options.dry_run) {
             let wanted: Vec<_> = batch
                 .iter()
@@ -544,13 +553,44 @@ impl Walker<'_, '_> {
                 job.source.prefetch(&wanted);
             }
         }
-        for job in batch {
+        for lot in lots(batch) {
             // Workers live until the walker's end of the queue is gone.
-            if self.sender.send(job).is_err() {
+            if self.sender.send(lot).is_err() {
                 return;
             }
         }
     }
+}
+
+/// Cuts a batch into lots. One ends where a folder does, if that is not far.
+fn lots(batch: Vec<Job>) -> Vec<Vec<Job>> {
+    let mut lots: Vec<Vec<Job>> = Vec::new();
+    let mut bytes = 0;
+    for job in batch {
+        let size = job.inode.body.size();
+        let fits = lots.last().is_some_and(|lot: &Vec<Job>| {
+            let is_neighbour = lot
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(&last.folder, &job.folder));
+            let files = if is_neighbour {
+                LOT_FILES * 2
+            } else {
+                LOT_FILES
+            };
+            lot.len() < files && size.saturating_add(bytes) <= LOT_BYTES
+        });
+        match lots.last_mut().filter(|_| fits) {
+            Some(lot) => {
+                bytes += size;
+                lot.push(job);
+            }
+            None => {
+                bytes = size;
+                lots.push(vec![job]);
+            }
+        }
+    }
+    lots
 }
 
 fn inline_chunks(inode: &Inode) -> impl Iterator<Item = holdfast_crypto::ChunkId> + '_ {
