@@ -42,7 +42,7 @@ use build::Build;
 pub use queue::Commits;
 
 /// The overlay may have so many files before a checkpoint is made.
-const OVERLAY_FILES: usize = 50_000;
+const OVERLAY_FILES: usize = 32_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -117,6 +117,7 @@ impl Filesystem {
                 Ok(()) => {
                     self.commits.went_well();
                     pause = FIRST_PAUSE;
+                    crate::memory::give_back_gaps();
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a commit failed; it is tried again");

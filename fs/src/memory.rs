@@ -17,6 +17,9 @@
 //! Counted are buffers and caches, which grow with the data. Beside them stand the program, its
 //! stacks and tables: the goal for all together is 150 MB.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use parking_lot::{Condvar, Mutex};
 
 use crate::chunk::MAX_CHUNK_BYTES;
@@ -26,6 +29,9 @@ const PARTS: u64 = 96;
 
 /// A chunk of the greatest length, with what the cache adds.
 const LONGEST_CACHED: u64 = MAX_CHUNK_BYTES as u64 + 1024;
+
+/// Smaller tables keep their room.
+const LEAST_ROOM: usize = 4096;
 
 /// A budget in bytes, divided.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +173,25 @@ pub fn give_back_freed_memory() {
     }
 }
 
+/// Gives what was freed between what is in use back to the operating system: the C library does that
+/// at the end of its heap only, unless asked. Takes some milliseconds, so it is for after much work.
+pub fn give_back_gaps() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: takes a number of bytes to keep, and locks what it looks at.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
+/// A table that has been much larger gives back its room, which removing does not.
+pub fn shrink_if_sparse<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > LEAST_ROOM && table.len() < table.capacity() / 4 {
+        table.shrink_to((table.len() * 2).max(LEAST_ROOM / 2));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -191,6 +216,19 @@ mod tests {
                 assert!(budget.chunks(packer_holds) > MAX_CHUNK_BYTES as u64);
             }
         }
+    }
+
+    #[test]
+    fn a_table_gives_back_the_room_that_it_no_longer_needs() {
+        let mut table: HashMap<u64, u64> = (0..100_000).map(|n| (n, n)).collect();
+        let most = table.capacity();
+        for n in 0..99_000 {
+            table.remove(&n);
+            shrink_if_sparse(&mut table);
+        }
+        assert!(table.capacity() <= most / 8, "{}", table.capacity());
+        assert_eq!(table.len(), 1000);
+        assert!((99_000..100_000).all(|n| table[&n] == n));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::format::pack_table::{PackEntry, PackTable, encrypt_trailer};
 use crate::keychain::Keychain;
-use crate::memory::MemoryBudget;
+use crate::memory::{MemoryBudget, shrink_if_sparse};
 
 mod packed;
 #[cfg(test)]
@@ -587,6 +587,7 @@ impl Shared {
                 state.queued.remove(&chunk.id);
             }
         }
+        shrink_if_sparse(&mut state.queued);
         let held = state.open_bytes() + state.closed_bytes();
         self.surroundings.holds(held);
         drop(state);

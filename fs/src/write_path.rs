@@ -36,6 +36,7 @@ use crate::encrypt;
 use crate::filesystem::FsError;
 use crate::format::FileNo;
 use crate::log::{Log, LogError, LogPosition, RecordRef};
+use crate::memory::shrink_if_sparse;
 use crate::packer::{PackedChunks, QueuedChunk};
 
 /// A chunk that nobody gave up for so long is uploaded.
@@ -306,6 +307,8 @@ impl WritePath {
             ids.retain(|id| chunks.contains_key(id));
             !ids.is_empty()
         });
+        shrink_if_sparse(chunks);
+        shrink_if_sparse(owned);
     }
 
     /// A file's content takes that much memory now.
@@ -315,6 +318,7 @@ impl WritePath {
             0 => memory.remove(&file),
             bytes => memory.insert(file, bytes),
         };
+        shrink_if_sparse(&mut memory);
         let total = self.memory_total.load(Ordering::Relaxed) + bytes - before.unwrap_or(0);
         self.memory_total.store(total, Ordering::Relaxed);
         if bytes < before.unwrap_or(0) {

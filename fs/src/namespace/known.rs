@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::state::{Child, Name};
 use crate::format::{FileKind, FileNo, ROOT_FILE};
+use crate::memory::shrink_if_sparse;
 
 /// More than that are not known for long.
 pub const MOST_KNOWN: usize = 100_000;
@@ -95,6 +96,7 @@ impl Known {
             let stubs = &self.stubs;
             self.order
                 .retain(|file| stubs.contains_key(file) && seen.insert(*file));
+            self.order.shrink_to(2 * self.order.len());
         }
     }
 
@@ -170,6 +172,7 @@ impl Known {
         if stub.children == 0 {
             let parent = stub.parent;
             self.stubs.remove(&file);
+            shrink_if_sparse(&mut self.stubs);
             if file != ROOT_FILE {
                 self.remove_child(parent);
             }
