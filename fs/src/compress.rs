@@ -56,26 +56,16 @@ pub enum DecompressError {
     },
 }
 
-/// The form in which a chunk is encrypted.
-pub fn compress(plaintext: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::with_capacity(plaintext.len() + 1);
-    stored.push(ZSTD);
-    stored.resize(plaintext.len().max(1), 0);
-    let shrunk = if looks_random(plaintext) {
-        None
-    } else {
-        // One byte less than the plaintext is offered, so what does not shrink does not fit.
-        compress_into(plaintext, &mut stored[1..])
-    };
-    match shrunk {
-        Some(length) => stored.truncate(length + 1),
-        None => {
-            stored.clear();
-            stored.push(RAW);
-            stored.extend_from_slice(plaintext);
-        }
+/// Appends the form in which a chunk is encrypted.
+pub fn compress_into(plaintext: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.push(ZSTD);
+    if !looks_random(plaintext) && shrink_into(plaintext, out) {
+        return;
     }
-    stored
+    out.truncate(start);
+    out.push(RAW);
+    out.extend_from_slice(plaintext);
 }
 
 /// The chunk again, which must be exactly `raw_length` bytes.
@@ -106,11 +96,28 @@ fn looks_random(plaintext: &[u8]) -> bool {
     let limit = SAMPLE_BYTES - SAMPLE_BYTES / 64;
     (0..SAMPLES)
         .map(|sample| &plaintext[sample * stride..][..SAMPLE_BYTES])
-        .all(|sample| compress_into(sample, &mut space[..limit]).is_none())
+        .all(|sample| compressed_length(sample, &mut space[..limit]).is_none())
+}
+
+/// Appends what zstd makes of the plaintext, if that is shorter.
+fn shrink_into(plaintext: &[u8], out: &mut Vec<u8>) -> bool {
+    let Some(room) = plaintext.len().checked_sub(1) else {
+        return false;
+    };
+    let start = out.len();
+    // Room for one byte less than the plaintext: what does not shrink does not fit.
+    out.resize(start + room, 0);
+    match compressed_length(plaintext, &mut out[start..]) {
+        Some(length) => {
+            out.truncate(start + length);
+            true
+        }
+        None => false,
+    }
 }
 
 /// The length it shrank to, or `None` when it does not fit.
-fn compress_into(plaintext: &[u8], space: &mut [u8]) -> Option<usize> {
+fn compressed_length(plaintext: &[u8], space: &mut [u8]) -> Option<usize> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
             // The only failure is that there is no memory for it: then chunks are stored raw.
@@ -125,10 +132,10 @@ fn decompress_exactly(compressed: &[u8], raw_length: usize) -> Option<Vec<u8>> {
         if slot.is_none() {
             *slot = Decompressor::new().ok();
         }
-        let mut raw = vec![0; raw_length];
+        let mut raw = Vec::with_capacity(raw_length);
         let length = slot
             .as_mut()?
-            .decompress_to_buffer(compressed, &mut raw[..])
+            .decompress_to_buffer(compressed, &mut raw)
             .ok()?;
         (length == raw_length).then_some(raw)
     })

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use holdfast_crypto::{ChunkId, ChunkIdKey, ChunkKind, Ciphertext, CryptoError, SessionKey};
 
-use crate::compress::{DecompressError, compress, decompress};
+use crate::compress::{DecompressError, compress_into, decompress};
 
 /// A stored chunk does not open to what its id names.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,9 @@ pub fn encrypt(
     id: &ChunkId,
     plaintext: &[u8],
 ) -> Ciphertext {
-    session.encrypt_chunk(kind, id, &compress(plaintext))
+    session.encrypt_chunk_written(kind, id, plaintext.len() + 1, |out| {
+        compress_into(plaintext, out);
+    })
 }
 
 /// A stored chunk's plaintext of `raw_length` bytes, checked against its id.

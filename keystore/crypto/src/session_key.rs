@@ -36,6 +36,19 @@ impl SessionKey {
             .encrypt(&chunk_associated_data(kind, id), plaintext)
     }
 
+    /// The same for a chunk that `write` appends to a vector; what stands in it before stays.
+    /// Saves the copy. `most` is about how many bytes come.
+    pub fn encrypt_chunk_written(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Ciphertext {
+        self.cipher
+            .encrypt_written(&chunk_associated_data(kind, id), most, write)
+    }
+
     /// Opens a chunk: what comes out is what somebody with this key encrypted under this very id
     /// and kind.
     pub fn decrypt_chunk(

@@ -54,6 +54,28 @@ impl Xaes {
         Ciphertext::new(out)
     }
 
+    /// The same for a plaintext that `write` appends to a vector, of which it must leave alone what
+    /// stands in it: no copy of the plaintext is made. `most` is about how long that becomes.
+    pub(crate) fn encrypt_written(
+        &self,
+        associated: &[u8],
+        most: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Ciphertext {
+        let mut nonce = [0; NONCE_BYTES];
+        fill_random(&mut nonce);
+        let mut out = Vec::with_capacity(NONCE_BYTES + most + TAG_BYTES);
+        out.extend_from_slice(&nonce);
+        write(&mut out);
+        assert_eq!(
+            out.get(..NONCE_BYTES),
+            Some(&nonce[..]),
+            "whoever writes a plaintext leaves the nonce alone"
+        );
+        self.encrypt_in_place(&nonce, associated, NONCE_BYTES, &mut out);
+        Ciphertext::new(out)
+    }
+
     /// Appends `nonce || ciphertext || tag`.
     pub(crate) fn encrypt_into(&self, associated: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
         // Cannot repeat: 192 fresh random bits for every message, never taken from state.
@@ -73,6 +95,17 @@ impl Xaes {
         out.extend_from_slice(nonce);
         let start = out.len();
         out.extend_from_slice(plaintext);
+        self.encrypt_in_place(nonce, associated, start, out);
+    }
+
+    /// Encrypts what stands in `out` from `start` on, and appends the tag.
+    fn encrypt_in_place(
+        &self,
+        nonce: &[u8; NONCE_BYTES],
+        associated: &[u8],
+        start: usize,
+        out: &mut Vec<u8>,
+    ) {
         let (cipher, gcm_nonce) = self.message_cipher(nonce);
         let tag = cipher
             .encrypt_inout_detached(&gcm_nonce, associated, InOutBuf::from(&mut out[start..]))
