@@ -9,8 +9,8 @@
 //! "HFCA" | version u16 = 2 | kind u8 | 0 u8 | crc32c of what follows u32 | length u32 | key [32] | bytes
 //! ```
 //!
-//! When there is no room the oldest segment goes as a whole. What is used is appended again once its
-//! segment is among the older half, so what stays is roughly what was used last.
+//! When there is no room the oldest segment goes as a whole. What is used of a segment that will go
+//! soon is appended again, so what stays is roughly what was used last.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -125,16 +125,17 @@ impl DiskCache {
 
     /// The bytes kept under a key. Damaged ones are dropped.
     pub fn get(&self, kind: CacheKind, key: &[u8; 32]) -> Option<Vec<u8>> {
-        let (place, file, is_old) = {
+        let (place, file, goes_soon) = {
             let state = self.state.lock();
             let place = *state.entries.get(&(kind, *key))?;
             let (at, segment) = state.segment(place.segment)?;
-            let is_old = at < state.segments.len() / 2;
-            (place, Arc::clone(&segment.file), is_old)
+            let is_nearly_full = state.used_bytes > self.limit_bytes / 4 * 3;
+            let goes_soon = is_nearly_full && at < state.segments.len() / 4;
+            (place, Arc::clone(&segment.file), goes_soon)
         };
         match read_entry(&file, place, kind, key) {
             Some(bytes) => {
-                if is_old {
+                if goes_soon {
                     self.put(kind, key, &bytes);
                 }
                 Some(bytes)
