@@ -24,8 +24,7 @@ use parking_lot::Mutex;
 const HEAD: &[u8; 6] = b"HFCA\x02\0";
 const HEADER_BYTES: usize = 16 + 32;
 const SUFFIX: &str = ".segment";
-/// A new segment is begun when the last one is that long, or is its part of the limit.
-const SEGMENT_BYTES: u64 = 32 << 20;
+/// A segment is about this part of the limit. Each is an open file, so there are no more for a large cache.
 const SEGMENTS: u64 = 32;
 
 /// What an entry is.
@@ -190,7 +189,7 @@ impl DiskCache {
 
     /// Writes behind the last entry, with the lock held: an entry stands behind whole ones only.
     fn append(&self, state: &mut State, entry: &[u8]) -> io::Result<(u64, u64)> {
-        let full = SEGMENT_BYTES.min(self.limit_bytes / SEGMENTS);
+        let full = self.limit_bytes / SEGMENTS;
         if state.segments.back().is_none_or(|last| last.bytes >= full) {
             let number = state.segments.back().map_or(1, |last| last.number + 1);
             let file = File::options()
