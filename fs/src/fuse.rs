@@ -128,12 +128,13 @@ fn trust(ino: u64) -> Duration {
     }
 }
 
+/// A file that is only read needs no request when it is closed: of open, read and flush, which its reader
+/// waits for, that is one.
 fn opened_flags(opened: &Opened) -> FopenFlags {
-    if opened.keep_cache {
-        FopenFlags::FOPEN_KEEP_CACHE
-    } else {
-        FopenFlags::empty()
-    }
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, !opened.writes);
+    flags
 }
 
 fn owned(name: &OsStr) -> Vec<u8> {

@@ -17,11 +17,12 @@
 //! Threads that must not wait for the store (see [`crate::blocking`]) get `WouldBlock` instead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use holdfast_backend::layout::ObjectName;
 use holdfast_backend::store::{ObjectStore, StoreError, StoreErrorKind};
 use holdfast_crypto::{ChunkId, ChunkKind, Digest, SessionKey};
@@ -42,9 +43,12 @@ use crate::keychain::Keychain;
 use crate::memory::MemoryBudget;
 use crate::packer::{Packer, QueuedChunk};
 
+mod blocks;
+
+use blocks::{BLOCK_BYTES, Blocks};
+
 /// Chunks up to this length are fetched with their block.
 const SMALL_CHUNK_BYTES: u32 = 512 << 10;
-const BLOCK_BYTES: u64 = 1 << 20;
 /// Longest request of a prefetch.
 const SPAN_BYTES: u64 = 8 << 20;
 /// A store that had nothing new is not asked again for so long.
@@ -70,7 +74,7 @@ pub(crate) struct ReadPath {
     caches: Caches,
     /// What a prefetch is bringing: who wants one of these waits for it.
     prefetched: Flights<(ChunkKind, ChunkId), Bytes>,
-    block_flights: Flights<(Digest, u64), Result<Bytes, ReadError>>,
+    blocks: Arc<Blocks>,
     spans: Arc<Semaphore>,
     look_again: RwLock<Option<LookAgain>>,
     looks: Flights<(), usize>,
@@ -122,7 +126,7 @@ impl MemoryCaches {
 pub(crate) struct Caches {
     memory: Arc<MemoryCaches>,
     trees_on_disk: Option<DiskCache>,
-    packs_on_disk: Option<DiskCache>,
+    packs_on_disk: Option<Arc<DiskCache>>,
 }
 
 impl Caches {
@@ -142,14 +146,14 @@ impl Caches {
         Self {
             memory,
             trees_on_disk: on_disk("trees"),
-            packs_on_disk: is_remote.then(|| on_disk("packs")).flatten(),
+            packs_on_disk: is_remote.then(|| on_disk("packs")).flatten().map(Arc::new),
         }
     }
 
     /// Bytes in memory, and bytes on disk.
     fn used_bytes(&self) -> (u64, u64) {
         let memory = self.memory.chunks.used_bytes() + self.memory.blocks.used_bytes();
-        let disks = [&self.trees_on_disk, &self.packs_on_disk];
+        let disks = [self.trees_on_disk.as_ref(), self.packs_on_disk.as_deref()];
         let disk = disks.into_iter().flatten().map(DiskCache::used_bytes).sum();
         (memory as u64, disk)
     }
@@ -158,7 +162,7 @@ impl Caches {
     fn disk_of(&self, kind: ChunkKind) -> Option<&DiskCache> {
         match kind {
             ChunkKind::Tree | ChunkKind::List => self.trees_on_disk.as_ref(),
-            ChunkKind::Data => self.packs_on_disk.as_ref(),
+            ChunkKind::Data => self.packs_on_disk.as_deref(),
         }
     }
 }
@@ -184,10 +188,6 @@ fn disk_key(id: &ChunkId) -> &[u8; 32] {
     &id.hash
 }
 
-fn block_key(pack: &Digest, number: u64) -> [u8; 32] {
-    Digest::of(&[&pack.0[..], &number.to_le_bytes()].concat()).0
-}
-
 /// Why one copy could not be read.
 #[derive(Clone, Debug)]
 enum ReadError {
@@ -206,6 +206,12 @@ impl ReadPath {
         packer: Arc<Packer>,
         caches: Caches,
     ) -> Self {
+        let blocks = Blocks::new(
+            Arc::clone(&store),
+            runtime.clone(),
+            Arc::clone(&caches.memory),
+            caches.packs_on_disk.clone(),
+        );
         Self {
             store,
             runtime,
@@ -216,7 +222,7 @@ impl ReadPath {
             pending: RwLock::default(),
             caches,
             prefetched: Flights::new(),
-            block_flights: Flights::new(),
+            blocks: Arc::new(blocks),
             spans: Arc::new(Semaphore::new(SPANS_MIB)),
             look_again: RwLock::default(),
             looks: Flights::new(),
@@ -256,11 +262,14 @@ impl ReadPath {
             return Ok(found);
         }
         if !blocking::may_block() {
-            let is_known = !self.places.locate(id).map_err(LoadError::other)?.is_empty();
-            return Err(match is_known {
-                true => LoadError::WouldBlock,
-                false => LoadError::Missing { kind, id: *id },
-            });
+            let places = self.places.locate(id).map_err(LoadError::other)?;
+            let Some(first) = places.first() else {
+                return Err(LoadError::Missing { kind, id: *id });
+            };
+            let opened = self.open_cached_blocks(kind, id, first);
+            return opened
+                .inspect(|plaintext| self.keep(kind, id, plaintext.clone()))
+                .ok_or(LoadError::WouldBlock);
         }
         self.caches.memory.chunks.get_or_load(kind, id, || {
             match self.prefetched.wait(&(kind, *id), blocking::deadline()) {
@@ -432,64 +441,10 @@ impl ReadPath {
         if place.stored > SMALL_CHUNK_BYTES || size < range.end {
             return self.range(place.pack, range);
         }
-        let first = range.start / BLOCK_BYTES;
-        let last = (range.end - 1) / BLOCK_BYTES;
-        let mut joined = BytesMut::new();
-        for number in first..=last {
-            let block = self.block(place.pack, number, size)?;
-            let start = range.start.max(number * BLOCK_BYTES) - number * BLOCK_BYTES;
-            let end = range.end.min((number + 1) * BLOCK_BYTES) - number * BLOCK_BYTES;
-            let part = block.slice(start as usize..end as usize);
-            if first == last {
-                return Ok(part);
-            }
-            joined.extend_from_slice(&part);
-        }
-        Ok(joined.freeze())
+        self.blocks.load(place.pack, range, size)
     }
 
-    fn block(&self, pack: Digest, number: u64, size: u64) -> Result<Bytes, ReadError> {
-        if let Some(block) = self.block_here(pack, number) {
-            return Ok(block);
-        }
-        match self
-            .block_flights
-            .board((pack, number), blocking::deadline())
-        {
-            Boarding::Arrived(result) => result,
-            Boarding::TimedOut => Err(ReadError::TimedOut),
-            Boarding::Fly(pilot) => {
-                let start = number * BLOCK_BYTES;
-                let result = self.range(pack, start..(start + BLOCK_BYTES).min(size));
-                if let Ok(block) = &result {
-                    self.caches
-                        .memory
-                        .blocks
-                        .insert((pack, number), block.clone());
-                    if let Some(disk) = &self.caches.packs_on_disk {
-                        disk.put(CacheKind::Block, &block_key(&pack, number), block);
-                    }
-                }
-                pilot.land(result.clone());
-                result
-            }
-        }
-    }
-
-    fn block_here(&self, pack: Digest, number: u64) -> Option<Bytes> {
-        if let Some(block) = self.caches.memory.blocks.find(&(pack, number)) {
-            return Some(block);
-        }
-        let disk = self.caches.packs_on_disk.as_ref()?;
-        let block = Bytes::from(disk.get(CacheKind::Block, &block_key(&pack, number))?);
-        self.caches
-            .memory
-            .blocks
-            .insert((pack, number), block.clone());
-        Some(block)
-    }
-
-    fn range(&self, pack: Digest, range: std::ops::Range<u64>) -> Result<Bytes, ReadError> {
+    fn range(&self, pack: Digest, range: Range<u64>) -> Result<Bytes, ReadError> {
         let name = ObjectName::Pack(pack);
         wait_for(
             &self.runtime,
@@ -603,18 +558,11 @@ impl ReadPath {
         Ok(None)
     }
 
-    /// From blocks that were cached before the pack was damaged.
+    /// From blocks that were fetched for its neighbours, or before the pack was damaged.
     fn open_cached_blocks(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Option<Bytes> {
         let session = self.session_keys.find(&place.key)?;
-        let std::ops::Range { start, end } = place.range();
-        let mut stored = BytesMut::new();
-        for number in start / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES {
-            let block = self.block_here(place.pack, number)?;
-            let first = number * BLOCK_BYTES;
-            let from = start.max(first) - first;
-            let to = end.min(first + BLOCK_BYTES) - first;
-            stored.extend_from_slice(block.get(from as usize..to as usize)?);
-        }
+        let size = self.places.size_of(&place.pack).unwrap_or(0);
+        let stored = self.blocks.find(place.pack, place.range(), size)?;
         self.open(&session, kind, id, place.raw, &stored)
     }
 
@@ -745,7 +693,7 @@ impl ReadPath {
 fn merge(chunks: Vec<(ChunkId, Location)>) -> Vec<Vec<(ChunkId, Location)>> {
     let mut spans: Vec<Vec<(ChunkId, Location)>> = Vec::new();
     for chunk in chunks {
-        let std::ops::Range { start, end } = chunk.1.range();
+        let Range { start, end } = chunk.1.range();
         if let Some(span) = spans.last_mut() {
             let first = span[0].1.range().start;
             let before_end = span[span.len() - 1].1.range().end;

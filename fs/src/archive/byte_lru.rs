@@ -43,6 +43,16 @@ impl<K: Hash + Eq> ByteLru<K> {
         self.held.lock().entries.get(key).cloned()
     }
 
+    /// Whether it is held.
+    pub fn contains(&self, key: &K) -> bool {
+        self.held.lock().entries.contains(key)
+    }
+
+    /// What it may hold.
+    pub fn limit_bytes(&self) -> usize {
+        self.held.lock().limit_bytes
+    }
+
     /// Keeps a thing, and gives up the least recently used ones.
     pub fn insert(&self, key: K, value: Bytes) {
         let cost = value.len() + OVERHEAD_BYTES;

@@ -80,6 +80,7 @@ impl Filesystem {
         Ok(Opened {
             handle,
             keep_cache: true,
+            writes: flags.write,
         })
     }
 

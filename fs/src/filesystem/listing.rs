@@ -40,6 +40,7 @@ impl Filesystem {
         Ok(Opened {
             handle,
             keep_cache: true,
+            writes: false,
         })
     }
 

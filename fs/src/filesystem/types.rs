@@ -126,6 +126,8 @@ pub struct Opened {
     pub handle: u64,
     /// Whether what the kernel has in its cache still holds.
     pub keep_cache: bool,
+    /// Whether it may have been written to when it is closed.
+    pub writes: bool,
 }
 
 /// Flags of setxattr(2).
