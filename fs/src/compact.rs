@@ -29,7 +29,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::runtime::wait_for;
 use crate::archive::{Archive, ArchiveError, now_seconds};
-use crate::store_commit::SMALL_INDEX_PACKS;
 
 mod choice;
 mod copy;
@@ -372,7 +371,7 @@ impl Round<'_> {
             let packs = places.covered_by(object);
             if doomed.contains(name) || packs.iter().any(|pack| copies.contains_key(pack)) {
                 stale.insert(*object);
-            } else if packs.len() < SMALL_INDEX_PACKS {
+            } else if places.coverage(object).is_small() {
                 small.push(*object);
             }
         }

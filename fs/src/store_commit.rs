@@ -45,12 +45,10 @@ mod tests;
 const ROUNDS: usize = 6;
 /// After so many changes full refs are stored.
 const LONGEST_CHAIN: usize = 32;
-/// More index objects than this, and the small ones are merged.
-const MOST_INDEX_OBJECTS: usize = 32;
-/// An index object that covers fewer packs than this is small.
-pub(crate) const SMALL_INDEX_PACKS: usize = 32;
+/// More small index objects than this, and they are merged.
+const MOST_SMALL_INDEX_OBJECTS: usize = 32;
 /// About so many chunks per index object: it is made in memory, at some 100 bytes each.
-const INDEX_CHUNKS: u32 = 50_000;
+pub(crate) const INDEX_CHUNKS: u32 = 50_000;
 
 /// What a commit shows; the archive adds its place in the chain.
 #[derive(Clone, Debug)]
@@ -314,20 +312,17 @@ impl Archive {
             let widest = objects
                 .into_iter()
                 .filter(|object| !self.marks.is_condemned(&ObjectName::Index(*object)))
-                .max_by_key(|object| (self.places.packs_of_object(object), *object));
+                .max_by_key(|object| (self.places.coverage(object).packs, *object));
             match widest {
                 Some(object) => chosen.entry(object).or_default().push(*pack),
                 None => uncovered.push(*pack),
             }
         }
-        if chosen.len() > MOST_INDEX_OBJECTS {
-            chosen.retain(|object, covered| {
-                let small = self.places.packs_of_object(object) < SMALL_INDEX_PACKS;
-                if small {
-                    uncovered.append(covered);
-                }
-                !small
-            });
+        let is_small = |object: &&Digest| self.places.coverage(object).is_small();
+        let small: Vec<Digest> = chosen.keys().filter(is_small).copied().collect();
+        if small.len() > MOST_SMALL_INDEX_OBJECTS {
+            let merged = small.iter().filter_map(|object| chosen.remove(object));
+            uncovered.extend(merged.flatten());
         }
         let mut names: BTreeSet<ObjectName> = chosen.into_keys().map(ObjectName::Index).collect();
         names.extend(self.store_index_of(uncovered)?.into_keys());

@@ -19,6 +19,10 @@ use super::pack_facts::{FactsFile, Record};
 use crate::home::CacheSlot;
 use crate::index::{Index, IndexEntry, IndexError, IndexSource, Location};
 use crate::packer::{PackedChunk, PackedChunks};
+use crate::store_commit::INDEX_CHUNKS;
+
+/// An index object of so many packs is not small, however few chunks they hold.
+const SMALL_INDEX_PACKS: usize = 32;
 
 /// Chunks of packs that no index object covers yet, kept in memory for the next index object. What is
 /// beyond is read from the index again.
@@ -37,6 +41,23 @@ pub struct PackFacts {
     pub holds_trees: bool,
     /// Index objects that cover it.
     pub objects: BTreeSet<Digest>,
+}
+
+/// How much an index object covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coverage {
+    /// How many packs.
+    pub packs: usize,
+    /// And chunks in them.
+    pub chunks: u64,
+}
+
+impl Coverage {
+    /// Whether it is to be merged with others. One that covers few packs may be full nevertheless: packs of small
+    /// files hold thousands of chunks. Merging such ones would make the same again, at each commit.
+    pub(crate) fn is_small(self) -> bool {
+        self.packs < SMALL_INDEX_PACKS && self.chunks < u64::from(INDEX_CHUNKS / 2)
+    }
 }
 
 /// All known chunks and packs.
@@ -253,9 +274,15 @@ impl Places {
         self.state.read().packs.keys().copied().collect()
     }
 
-    /// How many packs an index object covers.
-    pub(crate) fn packs_of_object(&self, object: &Digest) -> usize {
-        self.state.read().objects.get(object).map_or(0, Vec::len)
+    /// How much an index object covers.
+    pub(crate) fn coverage(&self, object: &Digest) -> Coverage {
+        let state = self.state.read();
+        let packs = state.objects.get(object).map_or(&[][..], Vec::as_slice);
+        let chunks = |pack: &Digest| state.packs.get(pack).map_or(0, |facts| facts.chunks);
+        Coverage {
+            packs: packs.len(),
+            chunks: packs.iter().map(|pack| u64::from(chunks(pack))).sum(),
+        }
     }
 
     /// Forgets packs and their chunks.
@@ -396,4 +423,19 @@ pub(super) fn holds_trees(pack: &PackedChunks) -> bool {
     pack.chunks
         .first()
         .is_some_and(|chunk| chunk.kind != ChunkKind::Data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_index_object_is_not_small_for_covering_few_packs() {
+        let is_small = |packs, chunks| Coverage { packs, chunks }.is_small();
+        assert!(is_small(1, 10));
+        assert!(is_small(31, 24_999));
+        assert!(!is_small(32, 32));
+        // Two packs of files of some bytes each.
+        assert!(!is_small(2, 50_000));
+    }
 }

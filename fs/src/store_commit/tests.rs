@@ -140,7 +140,10 @@ fn chains_of_refs_end() {
         .iter()
         .filter(|name| matches!(name, ObjectName::Index(_)))
         .count();
-    assert!(index <= MOST_INDEX_OBJECTS + 2, "{index} index objects");
+    assert!(
+        index <= MOST_SMALL_INDEX_OBJECTS + 2,
+        "{index} index objects"
+    );
 }
 
 #[test]
