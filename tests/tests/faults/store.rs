@@ -211,6 +211,11 @@ fn commands_work_while_the_store_hangs() {
     home.json(&["status"]);
     assert!(asked.elapsed() < Duration::from_secs(2), "status");
 
+    assert!(
+        !ignores_interrupts(),
+        "SIGINT is ignored here, and in every child, as in a shell's background job: run this in the foreground, \
+         or behind `env --default-signal=INT`"
+    );
     let mut flush = home.command(["flush"]).spawn().expect("started");
     std::thread::sleep(Duration::from_secs(1));
     let pid = Pid::from_raw(flush.id() as i32).expect("a child has a pid");
@@ -236,6 +241,14 @@ fn commands_work_while_the_store_hangs() {
     let drive = home.mount();
     assert!(fs::read(drive.current("after")).expect("there") == random_bytes(2, 3_000_000));
     drive.unmount();
+}
+
+/// Whether whoever started this process set SIGINT to be ignored.
+fn ignores_interrupts() -> bool {
+    let status = fs::read_to_string("/proc/self/status").expect("read");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.expect("told").trim(), 16).expect("hexadecimal");
+    ignored & (1 << (Signal::INT.as_raw() - 1)) != 0
 }
 
 /// SIGTERM while the store hangs: the daemon drains for a limited time, says what is left, and loses nothing.
