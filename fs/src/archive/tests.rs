@@ -418,22 +418,54 @@ fn many_small_chunks_cost_few_requests() {
     assert!(requests <= 30, "{requests} requests for 2000 chunks");
 }
 
+fn random_bytes(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    (0..length).map(next).collect()
+}
+
+#[test]
+fn small_chunks_that_are_read_in_order_are_there_before_they_are_wanted() {
+    let store = Arc::new(Record::new(memory()));
+    let computer = Computer::new(store.clone());
+    let (archive, _) = computer.create();
+    let content = |n: u32| random_bytes(n, 100_000);
+    let ids: Vec<ChunkId> = (0..100)
+        .map(|n| archive.store(ChunkKind::Data, &content(n)).unwrap())
+        .collect();
+    archive.flush(None).unwrap();
+    drop(archive);
+    let archive = computer.open().unwrap();
+    store.reset();
+    let mut waits = 0;
+    for (n, id) in ids.iter().enumerate() {
+        let load = || archive.load(ChunkKind::Data, id);
+        let found = match crate::blocking::without_waiting(load) {
+            Err(LoadError::WouldBlock) => {
+                waits += 1;
+                load()
+            }
+            found => found,
+        };
+        assert!(found.unwrap() == content(n as u32));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(waits <= 4, "{waits} waits for the store");
+    let requests = store.snapshot().requests();
+    assert!(requests <= 12, "{requests} requests for 10 MB");
+}
+
 #[test]
 fn prefetched_chunks_come_in_long_ranges() {
     let store = Arc::new(Record::new(memory()));
     let computer = Computer::new(store.clone());
     let (archive, _) = computer.create();
-    let content = |n: u32| -> Vec<u8> {
-        let mut state = n.wrapping_mul(2_654_435_761) | 1;
-        (0..700_000)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 17;
-                state ^= state << 5;
-                state as u8
-            })
-            .collect()
-    };
+    let content = |n: u32| random_bytes(n, 700_000);
     let ids: Vec<(ChunkKind, ChunkId)> = (0..8)
         .map(|n| {
             (
