@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
 /// zstd's level.
@@ -70,17 +71,17 @@ pub fn compress_into(plaintext: &[u8], out: &mut Vec<u8>) {
 
 /// The chunk again, which must be exactly `raw_length` bytes.
 ///
-/// Takes hostile input: allocates `raw_length` bytes and never more.
-pub fn decompress(stored: &[u8], raw_length: usize) -> Result<Vec<u8>, DecompressError> {
+/// Takes hostile input: allocates `raw_length` bytes and never more. What does not shrink is not copied.
+pub fn decompress(stored: Bytes, raw_length: usize) -> Result<Bytes, DecompressError> {
     if raw_length > MAX_RAW_BYTES {
         return Err(DecompressError::TooLong { raw_length });
     }
     let (form, rest) = stored.split_first().ok_or(DecompressError::Empty)?;
     match *form {
-        RAW if rest.len() == raw_length => Ok(rest.to_vec()),
-        ZSTD => {
-            decompress_exactly(rest, raw_length).ok_or(DecompressError::WrongLength { raw_length })
-        }
+        RAW if rest.len() == raw_length => Ok(stored.slice(1..)),
+        ZSTD => decompress_exactly(rest, raw_length)
+            .map(Bytes::from)
+            .ok_or(DecompressError::WrongLength { raw_length }),
         RAW => Err(DecompressError::WrongLength { raw_length }),
         form => Err(DecompressError::UnknownForm { form }),
     }

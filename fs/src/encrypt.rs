@@ -53,11 +53,11 @@ pub fn decrypt(
     stored: &[u8],
 ) -> Result<Bytes, DecryptError> {
     let compressed = session.decrypt_chunk(kind, id, stored)?;
-    let plaintext = decompress(&compressed, raw_length as usize)?;
+    let plaintext = decompress(Bytes::from(compressed), raw_length as usize)?;
     if ids.id(id.epoch, kind, &plaintext) != *id {
         return Err(DecryptError::OtherContent);
     }
-    Ok(Bytes::from(plaintext))
+    Ok(plaintext)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     ops::Range,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -26,8 +26,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::{
+    buffer::spare_capacity,
     fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
+    io::{Errno, pread},
 };
 
 use super::{
@@ -388,8 +389,17 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 fn read_exact(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(range.end - range.start)
         .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, range.start)?;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = range.start + bytes.len() as u64;
+        // Not zeroed first. Room may be larger than was asked for.
+        match pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(length);
     Ok(Bytes::from(bytes))
 }
 
