@@ -31,7 +31,7 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// A chunk's stored form is not one that [`compress`] makes.
+/// A chunk's stored form is not one that [`compress_into`] makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecompressError {
     /// There is not even the byte that says what follows.

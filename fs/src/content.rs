@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A content does no I/O of its own. What has to be loaded (nodes of long lists, chunks, extents)
-//! comes from a [`ChunkSource`] and an [`ExtentSource`], and nothing is changed before all of it is
+//! comes from a [`ChunkSource`](crate::chunks::ChunkSource) and an [`ExtentSource`], and nothing is changed before all of it is
 //! there: an operation that fails with [`LoadError`] can be run again.
 //!
 //! The life of written bytes: [`Content::write`] keeps them in memory; [`Content::unlogged`] and

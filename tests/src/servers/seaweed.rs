@@ -30,7 +30,7 @@ impl Seaweed {
         server
     }
 
-    /// The same behind TLS at [`Seaweed::tls_port`], and without it at the usual port.
+    /// The same behind TLS at the port that is given back, and without it at the usual one.
     pub fn start_with_tls(files: &TlsFiles) -> (Seaweed, u16) {
         let port = free_port();
         let options = vec![
