@@ -91,7 +91,7 @@ pub fn control_request(bytes: &[u8]) {
 pub fn decompressed(bytes: &[u8]) {
     if let Some((length, stored)) = bytes.split_first_chunk::<3>() {
         let length = u32::from_le_bytes([length[0], length[1], length[2], 0]) as usize;
-        if let Ok(content) = decompress(stored, length) {
+        if let Ok(content) = decompress(stored.to_vec().into(), length) {
             assert_eq!(content.len(), length);
         }
     }
