@@ -105,6 +105,14 @@ impl CutBuffer {
         Self::default()
     }
 
+    /// Begins another run of up to so many bytes: in the same memory, if nobody has chunks of it any more.
+    pub fn restart(&mut self, most: usize) {
+        self.bytes.clear();
+        if !self.bytes.try_reclaim(most) {
+            self.bytes = BytesMut::with_capacity(most);
+        }
+    }
+
     /// Takes the next bytes of the run.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

@@ -84,14 +84,15 @@ impl Content {
 
     /// The chunks that can be cut now, from about `limit_bytes` of the file.
     ///
-    /// Call it on a clone, so that the file can be written meanwhile. Storing the chunks is the
-    /// caller's, in any order; then [`Content::replace_with_chunks`] on the file itself.
+    /// The bytes are held in `buffer`, for the next call as well. Call it on a clone, so that the file
+    /// can be written meanwhile. Storing the chunks is the caller's, in any order; then [`Content::replace_with_chunks`] on the file itself.
     pub fn cut_ready(
         &self,
         source: &dyn ChunkSource,
         extents: &dyn ExtentSource,
         chunker: &Chunker,
         limit_bytes: u64,
+        buffer: &mut CutBuffer,
     ) -> Result<CutRun, LoadError> {
         let mut run = CutRun {
             cuts: Vec::new(),
@@ -100,8 +101,9 @@ impl Content {
         let Some(start) = self.find_cut_start(source)? else {
             return Ok(run);
         };
-        let end = start.saturating_add(limit_bytes.max(2 * MAX_CHUNK_BYTES as u64));
-        let mut buffer = CutBuffer::new();
+        let limit_bytes = limit_bytes.max(2 * MAX_CHUNK_BYTES as u64);
+        let end = start.saturating_add(limit_bytes);
+        buffer.restart(limit_bytes as usize);
         let mut at = start;
         for part in self.plan(start..end, source)? {
             // What is behind a hole may still be written before it. Chunks that were placed need no
@@ -111,11 +113,11 @@ impl Content {
             }
             buffer.push(&part.load(source, extents)?);
             while buffer.is_full() {
-                cut_next(&mut buffer, chunker, &mut at, &mut run);
+                cut_next(buffer, chunker, &mut at, &mut run);
             }
         }
         while buffer.len() >= MAX_CHUNK_BYTES {
-            cut_next(&mut buffer, chunker, &mut at, &mut run);
+            cut_next(buffer, chunker, &mut at, &mut run);
         }
         Ok(run)
     }

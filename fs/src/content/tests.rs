@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
+use crate::chunk::CutBuffer;
 use crate::chunk::tests::{random_bytes, test_chunker};
 use crate::chunks::{ChunkSource, MemoryChunks};
 use crate::rechunk::{Rechunked, Rechunker, store_chunks};
@@ -82,7 +83,13 @@ impl World {
     pub(crate) fn cut(&self, content: &mut Content, meanwhile: impl FnOnce(&mut Content)) -> usize {
         let run = content
             .clone()
-            .cut_ready(&self.chunks, &self.log, &self.chunker, 16 << 20)
+            .cut_ready(
+                &self.chunks,
+                &self.log,
+                &self.chunker,
+                16 << 20,
+                &mut CutBuffer::new(),
+            )
             .unwrap();
         let chunks: Vec<Bytes> = run.cuts.iter().map(|cut| cut.bytes.clone()).collect();
         let ids = store_chunks(&self.chunks, &chunks, 2).unwrap();

@@ -9,6 +9,7 @@ use parking_lot::Condvar;
 
 use super::files::CUT_FROM_BYTES;
 use super::*;
+use crate::chunk::CutBuffer;
 use crate::chunks::{ChunkSink, SinkError};
 use crate::content::{Content, Cut, Placed};
 use crate::log::ReadOnlyReason;
@@ -233,6 +234,7 @@ impl Filesystem {
 
     /// Cuts what a file has ready, and puts the chunks in place of the bytes that are still the same.
     fn cut_file(&self, file: FileNo) -> FsResult<()> {
+        let mut buffer = CutBuffer::new();
         loop {
             let content = {
                 let namespace = self.namespace.lock();
@@ -247,7 +249,13 @@ impl Filesystem {
             };
             let limit = CUT_BYTES * WORKERS as u64;
             let _memory = self.archive.stages().log.take(CUT_MEMORY);
-            let run = content.cut_ready(&self.archive, &*self.write, &self.write.chunker, limit)?;
+            let run = content.cut_ready(
+                &self.archive,
+                &*self.write,
+                &self.write.chunker,
+                limit,
+                &mut buffer,
+            )?;
             drop(content);
             if run.cuts.is_empty() {
                 return Ok(());
