@@ -57,7 +57,7 @@ impl Filesystem {
         let mut last_retention: Option<Instant> = None;
         while !self.commits.has_ended() {
             if self.snapshots.wants_refresh()
-                && let Err(error) = self.snapshots.refresh()
+                && let Err(error) = self.refresh_snapshots()
             {
                 tracing::debug!(%error, "cannot list the snapshots");
             }

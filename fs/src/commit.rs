@@ -178,7 +178,7 @@ impl Filesystem {
         self.stand_on(next, &built.inodes, sequence)?;
         let (name, commit) = outcome.commit();
         if !matches!(reason, Reason::Checkpoint)
-            && let Err(error) = self.snapshots.refresh()
+            && let Err(error) = self.refresh_snapshots()
         {
             tracing::debug!(%error, "the new snapshot is listed later");
             self.snapshots.refresh_soon();

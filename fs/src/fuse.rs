@@ -50,7 +50,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// where it does not (`backup`), the kernel is told.
 const TRUSTED: Duration = Duration::from_secs(3600);
 
-/// The folders of snapshots change by themselves: one that was asked for by mkdir becomes the stored one.
+/// A snapshot that was asked for by mkdir becomes the stored one.
 const CHANGING: Duration = Duration::ZERO;
 
 /// Largest request, in bytes.
@@ -121,7 +121,7 @@ fn finish<T, R: Refuse>(reply: R, result: FsResult<T>, answer: impl FnOnce(R, T)
 }
 
 fn trust(ino: u64) -> Duration {
-    if Filesystem::is_virtual(ino) {
+    if Filesystem::is_passing(ino) {
         CHANGING
     } else {
         TRUSTED

@@ -25,6 +25,7 @@ use crate::snapshots::Snapshot;
 use crate::tree;
 
 use virtuals::Virtual;
+pub(crate) use virtuals::is_pending;
 
 /// Inodes of snapshots that are kept loaded.
 const LOADED: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -119,8 +120,8 @@ impl SnapshotsView {
         old || self.refresh.load(Ordering::Relaxed)
     }
 
-    /// Asks the archive what there is.
-    pub fn refresh(&self) -> Result<(), ArchiveError> {
+    /// Asks the archive what there is. Gives the inodes that may look different from then on.
+    pub fn refresh(&self) -> Result<Vec<u64>, ArchiveError> {
         // One at a time: an answer from before a commit must not replace the one from after it.
         let _alone = match crate::blocking::deadline() {
             Some(until) => self
@@ -150,11 +151,12 @@ impl SnapshotsView {
                 .iter()
                 .any(|snapshot| snapshot.folder.as_bytes() == name)
         });
-        inner.list = Some(Arc::new(List {
+        let list = Arc::new(List {
             devices: devices.collect(),
             snapshots,
-        }));
-        Ok(())
+        });
+        let before = inner.list.replace(Arc::clone(&list));
+        Ok(virtuals::inodes_of(before.as_deref(), &list))
     }
 
     /// The newest snapshot of this device.

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_tests::compare::{Strictness, assert_same};
 use holdfast_tests::home::text;
@@ -226,6 +226,39 @@ fn a_snapshot_cannot_be_changed() {
         "move out",
         fs::rename(inside.join("file"), drive.current("moved")).map_err(cross_device_is_read_only),
     );
+    drive.unmount();
+}
+
+/// The kernel keeps what it was told of `snapshots/`; a new one shows there all the same when its command returns.
+#[test]
+fn a_new_snapshot_shows_at_once() {
+    let (home, _) = Home::with_archive("laptop");
+    let drive = home.mount();
+    let folder = drive.path("snapshots/laptop");
+    let listed = |name: &str| {
+        let mut entries = fs::read_dir(&folder).expect("listed");
+        entries.any(|entry| entry.expect("read").file_name() == name)
+    };
+    let latest = drive.path("snapshots/latest");
+    for round in 0..4 {
+        let name = format!("round-{round}");
+        fs::write(drive.current("file"), &name).expect("written");
+        assert!(!listed(&name) && !folder.join(&name).exists());
+        home.ok(&["snapshot", &name]);
+        assert!(listed(&name), "{name}");
+        let target = fs::read_link(&latest).expect("a link");
+        assert_eq!(target.to_str(), Some(&*format!("laptop/{name}")));
+        let read = fs::read_to_string(latest.join("file")).expect("read");
+        assert_eq!(read, name);
+    }
+    // Asked for by mkdir it is an empty folder first.
+    fs::create_dir(folder.join("by-hand")).expect("asked for");
+    let until = Instant::now() + Duration::from_secs(20);
+    while fs::read_to_string(folder.join("by-hand/file")).is_err() {
+        assert!(Instant::now() < until, "it is not stored");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(listed("by-hand"));
     drive.unmount();
 }
 

@@ -1,6 +1,7 @@
 //! Telling the kernel what changed behind its back: it believes what it was told for an hour.
 
 use super::*;
+use crate::archive::ArchiveError;
 
 /// Takes word to the kernel. Called without any lock: the kernel may ask the drive something first.
 pub trait Invalidate: Send + Sync {
@@ -16,9 +17,18 @@ impl Filesystem {
         *self.kernel.write() = Some(Arc::from(kernel));
     }
 
-    /// Whether an inode stands in no tree and may change by itself.
-    pub fn is_virtual(ino: u64) -> bool {
-        ino == ROOT_INO || (ino >> 56 == 0xFF && ino != CURRENT_INO)
+    /// Whether a name will stand for another inode soon, without word to the kernel.
+    pub fn is_passing(ino: u64) -> bool {
+        crate::snapshots_view::is_pending(ino)
+    }
+
+    /// Asks the archive which snapshots there are, and tells the kernel where they show. Not for threads that
+    /// serve the kernel: it lets go of what it has of a link only when a call for it is answered.
+    pub(crate) fn refresh_snapshots(&self) -> Result<(), ArchiveError> {
+        for ino in self.snapshots.refresh()? {
+            self.tell_inode(ino);
+        }
+        Ok(())
     }
 
     /// A name stands for the same as before; the kernel need not know it any more.

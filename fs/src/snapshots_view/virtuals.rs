@@ -1,5 +1,7 @@
 //! Folders that stand in no tree.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::filesystem::{CURRENT_INO, VIRTUAL, now};
 
@@ -49,6 +51,25 @@ impl Virtual {
             Virtual::Pending(_) => SNAPSHOTS_INO,
         }
     }
+}
+
+/// Whether a folder stands for a snapshot that was asked for: it will be replaced by the stored one.
+pub(crate) fn is_pending(ino: u64) -> bool {
+    matches!(Virtual::from_ino(ino), Some(Virtual::Pending(_)))
+}
+
+/// Every folder and link that shows one of these lists.
+pub(super) fn inodes_of(before: Option<&List>, now: &List) -> Vec<u64> {
+    let lists = before.into_iter().chain([now]);
+    let devices: BTreeSet<u16> = lists
+        .flat_map(|list| list.devices.iter().map(|(number, _)| *number))
+        .collect();
+    let devices = devices.into_iter().map(Virtual::Device);
+    [Virtual::Root, Virtual::Snapshots, Virtual::Latest]
+        .into_iter()
+        .chain(devices)
+        .map(Virtual::ino)
+        .collect()
 }
 
 impl SnapshotsView {
