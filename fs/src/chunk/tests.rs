@@ -133,3 +133,22 @@ fn a_buffer_cuts_as_the_whole_run_is_cut() {
 fn nothing_has_no_chunk() {
     assert_eq!(test_chunker().cut(&[], Following::End), None);
 }
+
+#[test]
+fn a_buffer_that_begins_again_stays_where_it_is_unless_chunks_of_it_are_held() {
+    let chunker = test_chunker();
+    let bytes = random_bytes(3, 2 * MAX_CHUNK_BYTES);
+    let mut buffer = CutBuffer::new();
+    buffer.restart(bytes.len());
+    let at = buffer.bytes.as_ptr();
+    buffer.push(&bytes);
+    drop(buffer.cut(&chunker, Following::More));
+    buffer.restart(bytes.len());
+    assert!(buffer.is_empty());
+    assert_eq!(buffer.bytes.as_ptr(), at);
+    buffer.push(&bytes);
+    let held = buffer.cut(&chunker, Following::More).unwrap();
+    buffer.restart(bytes.len());
+    buffer.push(&[0; 1 << 20]);
+    assert!(bytes.starts_with(&held));
+}
