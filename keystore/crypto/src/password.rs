@@ -105,9 +105,11 @@ impl PasswordSetup {
 
     /// What [`PasswordSetup::expose_secret`] gave.
     pub fn from_bytes(bytes: &[u8]) -> Result<PasswordSetup, CryptoError> {
-        ServerSetup::deserialize(bytes)
-            .map(PasswordSetup)
-            .map_err(|_| malformed("the keys of the password protocol"))
+        let what = "the keys of the password protocol";
+        let setup = whole(ServerSetup::deserialize(bytes), what, |setup| {
+            setup.serialize().len() == bytes.len()
+        });
+        setup.map(PasswordSetup)
     }
 
     /// The bytes themselves.
@@ -117,8 +119,11 @@ impl PasswordSetup {
 
     /// Answers a registration's first message.
     pub fn register(&self, user: &str, request: &[u8]) -> Result<Vec<u8>, CryptoError> {
-        let request = RegistrationRequest::deserialize(request)
-            .map_err(|_| malformed("a registration request"))?;
+        let length = request.len();
+        let request = RegistrationRequest::deserialize(request);
+        let request = whole(request, "a registration request", |request| {
+            request.serialize().len() == length
+        })?;
         let started = ServerRegistration::start(&self.0, request, user.as_bytes())
             .map_err(|_| malformed("a registration request"))?;
         Ok(started.message.serialize().to_vec())
@@ -133,8 +138,11 @@ impl PasswordSetup {
         request: &[u8],
         context: [u8; 32],
     ) -> Result<(PasswordLogin, Vec<u8>), CryptoError> {
-        let request = CredentialRequest::deserialize(request)
-            .map_err(|_| malformed("a credential request"))?;
+        let length = request.len();
+        let request = CredentialRequest::deserialize(request);
+        let request = whole(request, "a credential request", |request| {
+            request.serialize().len() == length
+        })?;
         let started = ServerLogin::start(
             &mut Kernel,
             &self.0,
@@ -159,9 +167,11 @@ impl PasswordSetup {
 impl PasswordRecord {
     /// From a registration's second message, or from [`PasswordRecord::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Result<PasswordRecord, CryptoError> {
-        RegistrationUpload::<Suite>::deserialize(bytes)
-            .map(|upload| PasswordRecord(ServerRegistration::finish(upload)))
-            .map_err(|_| malformed("a password's record"))
+        let upload = RegistrationUpload::<Suite>::deserialize(bytes);
+        let upload = whole(upload, "a password's record", |upload| {
+            upload.serialize().len() == bytes.len()
+        })?;
+        Ok(PasswordRecord(ServerRegistration::finish(upload)))
     }
 
     /// To be kept. Whoever has it and [`PasswordSetup`] can guess passwords.
@@ -173,8 +183,11 @@ impl PasswordRecord {
 impl PasswordLogin {
     /// Whether the client has shown that it knows the password, on the connection of this context.
     pub fn finish(self, finalization: &[u8]) -> Result<(), CryptoError> {
-        let finalization = CredentialFinalization::deserialize(finalization)
-            .map_err(|_| malformed("a credential finalization"))?;
+        let length = finalization.len();
+        let finalization = CredentialFinalization::deserialize(finalization);
+        let finalization = whole(finalization, "a credential finalization", |finalization| {
+            finalization.serialize().len() == length
+        })?;
         let parameters = ServerLoginParameters {
             context: Some(&self.context),
             identifiers: identities(&self.user),
@@ -208,15 +221,19 @@ impl PasswordRegistration {
         user: &str,
         response: &[u8],
     ) -> Result<(Vec<u8>, PasswordSlotKey), CryptoError> {
-        let strange = || malformed("a registration response");
-        let response = RegistrationResponse::deserialize(response).map_err(|_| strange())?;
+        let what = "a registration response";
+        let length = response.len();
+        let response = RegistrationResponse::deserialize(response);
+        let response = whole(response, what, |response| {
+            response.serialize().len() == length
+        })?;
         let stretching = self.cost.stretching();
         let parameters =
             ClientRegistrationFinishParameters::new(identities(user), Some(&stretching));
         let finished = self
             .state
             .finish(&mut Kernel, self.password.as_bytes(), response, parameters)
-            .map_err(|_| strange())?;
+            .map_err(|_| malformed(what))?;
         let upload = finished.message.serialize().to_vec();
         Ok((upload, PasswordSlotKey::new(&finished.export_key)))
     }
@@ -243,8 +260,11 @@ impl PasswordProof {
         response: &[u8],
         context: &[u8; 32],
     ) -> Result<(Vec<u8>, PasswordSlotKey), CryptoError> {
-        let response = CredentialResponse::deserialize(response)
-            .map_err(|_| malformed("a credential response"))?;
+        let length = response.len();
+        let response = CredentialResponse::deserialize(response);
+        let response = whole(response, "a credential response", |response| {
+            response.serialize().len() == length
+        })?;
         let stretching = self.cost.stretching();
         let parameters =
             ClientLoginFinishParameters::new(Some(context), identities(user), Some(&stretching));
@@ -285,6 +305,15 @@ fn identities(user: &str) -> Identifiers<'_> {
         client: Some(user.as_bytes()),
         server: Some(SERVER),
     }
+}
+
+/// The library reads a message and leaves what is behind it alone; here nothing may be.
+fn whole<T, E>(
+    parsed: Result<T, E>,
+    what: &'static str,
+    is_whole: impl FnOnce(&T) -> bool,
+) -> Result<T, CryptoError> {
+    parsed.ok().filter(is_whole).ok_or(malformed(what))
 }
 
 fn malformed(what: &'static str) -> CryptoError {

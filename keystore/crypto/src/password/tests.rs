@@ -110,6 +110,48 @@ fn the_standard_cost_is_frozen() {
     assert_eq!(parameters.p_cost(), 1);
 }
 
+#[test]
+fn a_message_with_something_behind_it_is_refused() {
+    let longer = |message: &[u8]| [message, b"x"].concat();
+    let setup = PasswordSetup::generate();
+    let keys = setup.expose_secret();
+    assert!(PasswordSetup::from_bytes(&keys).is_ok());
+    assert!(PasswordSetup::from_bytes(&longer(&keys)).is_err());
+
+    let (registration, request) =
+        PasswordRegistration::start(secret("x"), PasswordCost::for_tests());
+    assert!(setup.register("alice", &longer(&request)).is_err());
+    let response = setup.register("alice", &request).unwrap();
+    assert!(registration.finish("alice", &longer(&response)).is_err());
+    let (registration, request) =
+        PasswordRegistration::start(secret("x"), PasswordCost::for_tests());
+    let response = setup.register("alice", &request).unwrap();
+    let (upload, _) = registration.finish("alice", &response).unwrap();
+    assert!(PasswordRecord::from_bytes(&longer(&upload)).is_err());
+
+    let start = || {
+        let (proof, request) = PasswordProof::start(secret("x"), PasswordCost::for_tests());
+        assert!(
+            setup
+                .start_login("alice", None, &longer(&request), [1; 32])
+                .is_err()
+        );
+        let record = PasswordRecord::from_bytes(&upload).unwrap();
+        let (login, response) = setup
+            .start_login("alice", Some(record), &request, [1; 32])
+            .unwrap();
+        (proof, login, response)
+    };
+    let (proof, _, response) = start();
+    assert!(proof.finish("alice", &longer(&response), &[1; 32]).is_err());
+    let (proof, login, response) = start();
+    let (finalization, _) = proof.finish("alice", &response, &[1; 32]).unwrap();
+    assert!(login.finish(&longer(&finalization)).is_err());
+    let (proof, login, response) = start();
+    let (finalization, _) = proof.finish("alice", &response, &[1; 32]).unwrap();
+    assert!(login.finish(&finalization).is_ok());
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
     #[test]
@@ -120,7 +162,9 @@ proptest::proptest! {
         let _ = setup.register("alice", &bytes);
         let _ = setup.start_login("alice", None, &bytes, [1; 32]);
         let (registration, _) = PasswordRegistration::start(secret("x"), PasswordCost::for_tests());
-        proptest::prop_assert!(registration.finish("alice", &bytes).is_err());
+        // Of the messages of the right length some are two elements of the group.
+        let finished = registration.finish("alice", &bytes);
+        proptest::prop_assert!(finished.is_err() || bytes.len() == 64);
         let (proof, request) = PasswordProof::start(secret("x"), PasswordCost::for_tests());
         proptest::prop_assert!(proof.finish("alice", &bytes, &[1; 32]).is_err());
         let (login, _) = setup.start_login("alice", None, &request, [1; 32]).unwrap();
