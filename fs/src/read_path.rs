@@ -268,7 +268,10 @@ impl ReadPath {
             };
             let opened = self.open_cached_blocks(kind, id, first);
             return opened
-                .inspect(|plaintext| self.keep(kind, id, plaintext.clone()))
+                .inspect(|plaintext| {
+                    self.follow(first);
+                    self.keep(kind, id, plaintext.clone());
+                })
                 .ok_or(LoadError::WouldBlock);
         }
         self.caches.memory.chunks.get_or_load(kind, id, || {
@@ -424,6 +427,7 @@ impl ReadPath {
         place: &Location,
     ) -> Result<Bytes, ReadError> {
         let session = self.session_key(&place.key)?;
+        self.follow(place);
         let stored = self.fetch_stored(place)?;
         let plaintext = self
             .open(&session, kind, id, place.raw, &stored)
@@ -432,6 +436,15 @@ impl ReadPath {
             self.keep_stored(kind, id, place.raw, &place.key, &stored);
         }
         Ok(plaintext)
+    }
+
+    /// Fetches the blocks ahead of somebody who reads small chunks in the order in which they are stored.
+    fn follow(&self, place: &Location) {
+        if place.stored <= SMALL_CHUNK_BYTES
+            && let Some(size) = self.places.size_of(&place.pack)
+        {
+            self.blocks.follow(place.pack, &place.range(), size);
+        }
     }
 
     /// A chunk's ciphertext from one place, unopened.
@@ -561,8 +574,7 @@ impl ReadPath {
     /// From blocks that were fetched for its neighbours, or before the pack was damaged.
     fn open_cached_blocks(&self, kind: ChunkKind, id: &ChunkId, place: &Location) -> Option<Bytes> {
         let session = self.session_keys.find(&place.key)?;
-        let size = self.places.size_of(&place.pack).unwrap_or(0);
-        let stored = self.blocks.find(place.pack, place.range(), size)?;
+        let stored = self.blocks.find(place.pack, place.range())?;
         self.open(&session, kind, id, place.raw, &stored)
     }
 

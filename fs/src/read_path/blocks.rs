@@ -61,26 +61,18 @@ impl Blocks {
 
     /// A part of a pack of `size` bytes, from here or from the store.
     pub(super) fn load(
-        self: &Arc<Self>,
+        &self,
         pack: Digest,
         range: Range<u64>,
         size: u64,
     ) -> Result<Bytes, ReadError> {
-        self.follow(pack, &range, size);
         cut(range, |number| self.block(pack, number, size))
     }
 
     /// The same, if it is here.
-    pub(super) fn find(
-        self: &Arc<Self>,
-        pack: Digest,
-        range: Range<u64>,
-        size: u64,
-    ) -> Option<Bytes> {
+    pub(super) fn find(&self, pack: Digest, range: Range<u64>) -> Option<Bytes> {
         let here = |number| self.here(pack, number).ok_or(ReadError::Damaged);
-        let found = cut(range.clone(), here).ok()?;
-        self.follow(pack, &range, size);
-        Some(found)
+        cut(range, here).ok()
     }
 
     fn block(&self, pack: Digest, number: u64, size: u64) -> Result<Bytes, ReadError> {
@@ -129,8 +121,8 @@ impl Blocks {
         self.memory.blocks.contains(&(pack, number)) || self.on_disk.as_ref().is_some_and(on_disk)
     }
 
-    /// Notes what is read, and begins to fetch what will be.
-    fn follow(self: &Arc<Self>, pack: Digest, range: &Range<u64>, size: u64) {
+    /// Notes what somebody reads who has not said what will be next, and begins to fetch that.
+    pub(super) fn follow(self: &Arc<Self>, pack: Digest, range: &Range<u64>, size: u64) {
         let number = range.end.saturating_sub(1) / BLOCK_BYTES;
         let Some(ahead) = self.walks.lock().step(pack, number) else {
             return;
