@@ -19,7 +19,7 @@ pub(super) const WAITING: usize = 65_536;
 /// Files brought in by one record of the log.
 const BATCH: usize = 64;
 /// Files changed and in no commit that stands; beyond that the commit is waited for.
-const CHANGED_FILES: usize = 200_000;
+const CHANGED_FILES: usize = 80_000;
 /// A commit is asked for that often: what an interrupted backup brought in has a place in the store.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(600);
 
