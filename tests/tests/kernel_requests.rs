@@ -100,7 +100,7 @@ fn writing_a_new_file_takes_seven_requests() {
     let drive = logged(&home);
     let before = requests(&home);
     for number in 0..FILES {
-        fs::write(drive.current(&format!("file-{number}")), "some text").expect("written");
+        fs::write(drive.current(format!("file-{number}")), "some text").expect("written");
     }
     let counts = since(&home, &before);
     assert_eq!(counts.get("FLUSH"), Some(&FILES), "{counts:?}");
