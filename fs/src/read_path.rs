@@ -266,6 +266,10 @@ impl ReadPath {
             let Some(first) = places.first() else {
                 return Err(LoadError::Missing { kind, id: *id });
             };
+            // Trees and lists go the way on which they are kept on disk, for when the store is away.
+            if kind != ChunkKind::Data || first.stored > SMALL_CHUNK_BYTES {
+                return Err(LoadError::WouldBlock);
+            }
             let opened = self.open_cached_blocks(kind, id, first);
             return opened
                 .inspect(|plaintext| {

@@ -312,7 +312,7 @@ impl Archive {
             let widest = objects
                 .into_iter()
                 .filter(|object| !self.marks.is_condemned(&ObjectName::Index(*object)))
-                .max_by_key(|object| (self.places.coverage(object).packs, *object));
+                .max_by_key(|object| (self.places.packs_of_object(object), *object));
             match widest {
                 Some(object) => chosen.entry(object).or_default().push(*pack),
                 None => uncovered.push(*pack),

@@ -274,6 +274,11 @@ impl Places {
         self.state.read().packs.keys().copied().collect()
     }
 
+    /// How many packs an index object covers: asked for each pack at each commit.
+    pub(crate) fn packs_of_object(&self, object: &Digest) -> usize {
+        self.state.read().objects.get(object).map_or(0, Vec::len)
+    }
+
     /// How much an index object covers.
     pub(crate) fn coverage(&self, object: &Digest) -> Coverage {
         let state = self.state.read();
