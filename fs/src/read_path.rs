@@ -431,8 +431,9 @@ impl ReadPath {
         place: &Location,
     ) -> Result<Bytes, ReadError> {
         let session = self.session_key(&place.key)?;
-        self.follow(place);
         let stored = self.fetch_stored(place)?;
+        // Behind it: what is fetched ahead must not be in the way where the line is narrow.
+        self.follow(place);
         let plaintext = self
             .open(&session, kind, id, place.raw, &stored)
             .ok_or(ReadError::Damaged)?;

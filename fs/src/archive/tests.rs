@@ -683,6 +683,41 @@ fn an_archive_opens_while_the_store_is_away_and_catches_up() {
     assert_eq!(read_back(&archive, outcome.commit().1), more);
 }
 
+#[test]
+fn a_tree_that_was_read_beside_its_neighbour_is_there_while_the_store_is_away() {
+    let (store, computer) = away();
+    let (archive, _) = computer.create();
+    let trees = [1, 2].map(|seed| random_bytes(seed, 2000));
+    let ids = trees
+        .clone()
+        .map(|tree| archive.store(ChunkKind::Tree, &tree).unwrap());
+    archive.flush(None).unwrap();
+    // Without a commit nothing opens while the store is away.
+    commit(&archive, &files(1, 1));
+    drop(archive);
+    for slot in std::fs::read_dir(computer.home.cache_dir()).unwrap() {
+        let kept = slot.unwrap().path().join("chunks/trees");
+        if kept.exists() {
+            std::fs::remove_dir_all(kept).unwrap();
+        }
+    }
+    let archive = computer.open().unwrap();
+    // As the mount reads: where it need not wait, and else on another thread.
+    for id in &ids {
+        let load = || archive.load(ChunkKind::Tree, id);
+        match crate::blocking::without_waiting(load) {
+            Err(LoadError::WouldBlock) => drop(load().unwrap()),
+            found => drop(found.unwrap()),
+        }
+    }
+    drop(archive);
+    store.resume();
+    let archive = computer.open().unwrap();
+    for (id, tree) in ids.iter().zip(&trees) {
+        assert_eq!(archive.load(ChunkKind::Tree, id).unwrap(), tree);
+    }
+}
+
 fn empty_draft(archive: &Archive) -> CommitDraft {
     draft(archive, &Files::new(), CommitKind::Requested, None)
 }

@@ -140,7 +140,10 @@ impl Blocks {
             };
             let this = Arc::clone(self);
             self.runtime.spawn_blocking(move || {
-                if let Some(pilot) = this.flights.try_fly((pack, number)) {
+                // Somebody may have brought it since it was wished for.
+                if let Some(pilot) = this.flights.try_fly((pack, number))
+                    && !this.is_here(pack, number)
+                {
                     // Without an answer whoever waits fetches it for themselves, and has the error.
                     if let Ok(block) = this.fetch(pack, number, size) {
                         pilot.land(Ok(block));
