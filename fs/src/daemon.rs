@@ -57,12 +57,7 @@ pub fn run(
 ) -> io::Result<Leftover> {
     let (ends, ended) = unbounded();
     let listener = Listener::bind(state)?;
-    let drive = fuse::mount(
-        Arc::clone(&engine.filesystem),
-        target,
-        options,
-        engine.runtime().clone(),
-    )?;
+    let drive = fuse::mount(Arc::clone(&engine.filesystem), target, options)?;
     watch_signals(ends.clone())?;
     let over = Arc::new(AtomicBool::new(false));
     let watch = watch_keystore(&engine, ends.clone())?;

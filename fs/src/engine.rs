@@ -137,11 +137,6 @@ impl Engine {
             threads: Mutex::new(Some(threads)),
         })
     }
-
-    /// The runtime of the store's requests.
-    pub fn runtime(&self) -> &tokio::runtime::Handle {
-        self.archive.runtime()
-    }
 }
 
 impl Drop for Engine {

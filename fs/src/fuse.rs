@@ -2,8 +2,8 @@
 //!
 //! A request is tried on the thread that read it, with no patience: what is in memory or in the log
 //! is answered there, without a change of thread. A call that would have to wait for the store says
-//! so before it has done anything, and is run again on the pool with [`DEADLINE`]: a caller whose
-//! request is never answered sits in D state, where kill -9 does not help.
+//! so before it has done anything, and is run again on a thread that may wait, with [`DEADLINE`]: a
+//! caller whose request is never answered sits in D state, where kill -9 does not help.
 //!
 //! Traps of the library, each met here (measured): an unanswered fsync makes the kernel report success
 //! for ever, so all of fsync, fsyncdir, flush and the xattr calls are there; HANDLE_KILLPRIV_V2 saves
@@ -24,6 +24,8 @@ use fuser::{
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use tokio::runtime::Handle;
+
 use crate::blocking;
 use crate::filesystem::{
     Attr, Fallocate, Filesystem, FsError, FsResult, Listing, NewNode, OpenFlags, Opened,
@@ -32,10 +34,12 @@ use crate::filesystem::{
 
 mod convert;
 mod errno;
+mod late;
 mod reply;
 mod session;
 
 use convert::{attributes, file_type, kind_of_mode, set_time, time};
+use late::LateReads;
 use reply::Refuse;
 pub use session::{MountOptions, MountedDrive, mount};
 
@@ -43,7 +47,7 @@ pub use session::{MountOptions, MountedDrive, mount};
 /// unmounted again.
 pub const LOG_FILTER: &str = "fuser::mnt=error";
 
-/// How long a request may wait for the store.
+/// How long a request may wait for the store, and for a thread on which to wait.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long the kernel may believe what it was told: the drive changes through the kernel only, and
@@ -59,11 +63,14 @@ const REQUEST_BYTES: u32 = 1 << 20;
 /// The kernel's side of the drive.
 struct Shell {
     drive: Arc<Filesystem>,
-    pool: tokio::runtime::Handle,
+    /// Where calls wait for the store, and where those that wait for the disk alone.
+    waiting: Handle,
+    disk: Handle,
+    late: Arc<LateReads>,
 }
 
 impl Shell {
-    /// Runs a call here if it need not wait, else on the pool; then answers.
+    /// Runs a call here if it need not wait, else where it may; then answers.
     fn serve<T, R, C, D>(&self, reply: R, call: C, answer: D)
     where
         R: Refuse + Send + 'static,
@@ -74,13 +81,25 @@ impl Shell {
             return finish(reply, Err(FsError::Access), answer);
         }
         match blocking::without_waiting(|| call(&self.drive)) {
-            Err(FsError::WouldBlock) => self.serve_on_pool(reply, call, answer),
+            Err(FsError::WouldBlock) => self.serve_on(&self.waiting, reply, call, answer),
             result => finish(reply, result, answer),
         }
     }
 
-    /// For calls that always wait: for the disk, or for the store.
-    fn serve_on_pool<T, R, C, D>(&self, reply: R, call: C, answer: D)
+    /// A sync always waits: for the disk, or of the whole drive for the store.
+    fn serve_sync<C>(&self, ino: INodeNo, reply: ReplyEmpty, call: C)
+    where
+        C: Fn(&Filesystem) -> FsResult<()> + Send + 'static,
+    {
+        let threads = if Filesystem::syncs_to_store(ino.0) {
+            &self.waiting
+        } else {
+            &self.disk
+        };
+        self.serve_on(threads, reply, call, |reply, ()| reply.ok());
+    }
+
+    fn serve_on<T, R, C, D>(&self, threads: &Handle, reply: R, call: C, answer: D)
     where
         R: Refuse + Send + 'static,
         C: Fn(&Filesystem) -> FsResult<T> + Send + 'static,
@@ -90,8 +109,10 @@ impl Shell {
             return finish(reply, Err(FsError::Access), answer);
         }
         let drive = Arc::clone(&self.drive);
-        self.pool.spawn_blocking(move || {
-            let result = blocking::with_deadline(Instant::now() + DEADLINE, || call(&drive));
+        // From now, not from when a thread is free: the caller waits already.
+        let until = Instant::now() + DEADLINE;
+        threads.spawn_blocking(move || {
+            let result = blocking::with_deadline(until, || call(&drive));
             finish(reply, result, answer);
         });
     }
@@ -389,11 +410,27 @@ impl fuser::Filesystem for Shell {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.serve(
-            reply,
-            move |drive| drive.read(ino.0, handle.0, offset, size),
-            |reply, data| reply.data(&data),
-        );
+        let read = move |drive: &Filesystem| drive.read(ino.0, handle.0, offset, size);
+        if self.drive.is_shut() {
+            return finish(reply, Err(FsError::Access), |_, ()| ());
+        }
+        match blocking::without_waiting(|| read(&self.drive)) {
+            Err(FsError::WouldBlock) if self.late.is_asked_again(ino.0, offset) => {
+                reply.refuse(errno::to_errno(&FsError::TimedOut));
+            }
+            Err(FsError::WouldBlock) => {
+                let late = Arc::clone(&self.late);
+                let read = move |drive: &Filesystem| {
+                    read(drive).inspect_err(|error| {
+                        if matches!(error, FsError::TimedOut) {
+                            late.ended(ino.0, offset..offset.saturating_add(size.into()));
+                        }
+                    })
+                };
+                self.serve_on(&self.waiting, reply, read, |reply, data| reply.data(&data));
+            }
+            result => finish(reply, result, |reply, data| reply.data(&data)),
+        }
     }
 
     fn write(
@@ -418,7 +455,8 @@ impl fuser::Filesystem for Shell {
             // Only a write that has to wait is copied: the buffer is the kernel thread's.
             Err(FsError::WouldBlock) => {
                 let data = data.to_vec();
-                self.serve_on_pool(
+                self.serve_on(
+                    &self.waiting,
                     reply,
                     move |drive| drive.write(ino.0, handle.0, offset, &data, kill_suid),
                     |reply, written| reply.written(written),
@@ -461,11 +499,7 @@ impl fuser::Filesystem for Shell {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.serve_on_pool(
-            reply,
-            move |drive| drive.fsync(ino.0, data_only),
-            |reply, ()| reply.ok(),
-        );
+        self.serve_sync(ino, reply, move |drive| drive.fsync(ino.0, data_only));
     }
 
     fn fsyncdir(
@@ -476,11 +510,7 @@ impl fuser::Filesystem for Shell {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.serve_on_pool(
-            reply,
-            move |drive| drive.fsyncdir(ino.0, data_only),
-            |reply, ()| reply.ok(),
-        );
+        self.serve_sync(ino, reply, move |drive| drive.fsyncdir(ino.0, data_only));
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: KernelOpenFlags, reply: ReplyOpen) {

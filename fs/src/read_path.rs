@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 use crate::archive::byte_lru::ByteLru;
 use crate::archive::flights::{Boarding, Flights, Late};
 use crate::archive::places::Places;
-use crate::archive::runtime::wait_for;
+use crate::archive::runtime::{self, wait_for};
 use crate::archive::session_keys::SessionKeys;
 use crate::blocking;
 use crate::cache::{CacheKind, ChunkCache, DiskCache};
@@ -654,7 +654,7 @@ impl ReadPath {
         };
         // Flights are claimed now, not when the span was planned: who wants a chunk before that
         // fetches it alone rather than waiting in a queue of ranges.
-        let task = self.runtime.clone().spawn_blocking(move || {
+        let task = runtime::waiting().spawn_blocking(move || {
             let claim = |(id, place): &(ChunkId, Location)| {
                 let key = (place.kind, *id);
                 let wanted = !self.is_here(place.kind, id);

@@ -167,7 +167,7 @@ impl Archive {
             return;
         }
         let archive = Arc::clone(self);
-        self.runtime.spawn_blocking(move || {
+        super::runtime::waiting().spawn_blocking(move || {
             if let Err(error) = archive.read_again() {
                 tracing::warn!(%error, "the marks could not be read; new data is not deduplicated without them");
             }

@@ -165,14 +165,13 @@ impl Archive {
     /// Tries to catch up until it works or the archive is gone.
     pub(super) fn catch_up_later(self: &Arc<Self>) {
         let archive = Arc::downgrade(self);
-        let runtime = self.runtime.clone();
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(PAUSE).await;
                 let Some(archive) = archive.upgrade() else {
                     return;
                 };
-                let attempt = runtime.spawn_blocking(move || {
+                let attempt = super::runtime::waiting().spawn_blocking(move || {
                     let until = Instant::now() + PATIENCE;
                     crate::blocking::with_deadline(until, || archive.catch_up())
                 });

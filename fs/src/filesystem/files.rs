@@ -326,6 +326,11 @@ impl Filesystem {
         }
     }
 
+    /// Whether a sync of this inode waits for the store.
+    pub fn syncs_to_store(ino: u64) -> bool {
+        ino == ROOT_INO
+    }
+
     /// Survives power loss when this returns; of the root folder: is in the store.
     pub fn fsync(&self, ino: u64, _data_only: bool) -> FsResult<()> {
         match place(ino) {
@@ -338,7 +343,7 @@ impl Filesystem {
         }
     }
 
-    /// The same of a folder. Of `current/` itself, as of `/`, it means the store.
+    /// The same of a folder.
     pub fn fsyncdir(&self, ino: u64, data_only: bool) -> FsResult<()> {
         match ino {
             ROOT_INO => self.fsync(ROOT_INO, data_only),

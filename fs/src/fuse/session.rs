@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fuser::{Config, MountOption, Notifier, SessionACL};
 
 use super::{INodeNo, Shell};
+use crate::archive::runtime;
 use crate::filesystem::{Filesystem, Invalidate};
 
 /// Threads that read requests; each has its own descriptor of the device.
@@ -34,7 +35,6 @@ pub fn mount(
     drive: Arc<Filesystem>,
     target: &Path,
     options: MountOptions,
-    pool: tokio::runtime::Handle,
 ) -> io::Result<MountedDrive> {
     let mut config = Config::default();
     config.mount_options = vec![
@@ -53,7 +53,9 @@ pub fn mount(
     config.clone_fd = true;
     let shell = Shell {
         drive: Arc::clone(&drive),
-        pool,
+        waiting: runtime::waiting(),
+        disk: runtime::disk(),
+        late: Arc::default(),
     };
     let session = fuser::Session::new(shell, target, &config)?.spawn()?;
     drive.tell_kernel(Box::new(Kernel {

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::{MemoryCaches, ReadError};
 use crate::archive::flights::{Boarding, Flights};
-use crate::archive::runtime::wait_for;
+use crate::archive::runtime::{self, wait_for};
 use crate::blocking;
 use crate::cache::{CacheKind, DiskCache};
 
@@ -139,7 +139,7 @@ impl Blocks {
                 return;
             };
             let this = Arc::clone(self);
-            self.runtime.spawn_blocking(move || {
+            runtime::waiting().spawn_blocking(move || {
                 // Somebody may have brought it since it was wished for.
                 if let Some(pilot) = this.flights.try_fly((pack, number))
                     && !this.is_here(pack, number)

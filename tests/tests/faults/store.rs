@@ -1,6 +1,7 @@
 //! The store is away, slow or wrong while files are written.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -240,6 +241,73 @@ fn commands_work_while_the_store_hangs() {
     setup.proxy.heal();
     let drive = home.mount();
     assert!(fs::read(drive.current("after")).expect("there") == random_bytes(2, 3_000_000));
+    drive.unmount();
+}
+
+/// More readers than the drive has threads to wait on, while the store hangs: each has its answer by the deadline,
+/// counted from its request, and whoever writes, syncs and reads what is at hand is not kept waiting by them.
+#[test]
+fn many_readers_of_a_hanging_store_keep_nobody_waiting() {
+    const READERS: u64 = 100;
+    let setup = Setup::new();
+    let home = &setup.home;
+    let source = home.path("source");
+    fs::create_dir(&source).expect("a folder");
+    for number in 0..READERS * 8 {
+        let content = random_bytes(number, 20_000);
+        fs::write(source.join(number.to_string()), content).expect("written");
+    }
+    home.ok(&["backup", text(&source)]);
+    let drive = home.mount();
+    let below = source.strip_prefix("/").expect("an absolute path");
+    let snapshot = drive.path("snapshots/latest").join(below);
+    let files: Vec<_> = (0..READERS)
+        .map(|reader| fs::File::open(snapshot.join((reader * 8).to_string())).expect("opened"))
+        .collect();
+    let watchdog = Watchdog::of(&drive);
+    setup.proxy.fail(Fault::BlackHole);
+    let longest_write = std::thread::scope(|scope| {
+        let readers: Vec<_> = files
+            .iter()
+            .map(|file| scope.spawn(|| file.read_at(&mut [0; 20_000], 0)))
+            .collect();
+        let mut longest = Duration::ZERO;
+        let mut written = 0;
+        while readers.iter().any(|reader| !reader.is_finished()) {
+            let began = Instant::now();
+            let (path, content) = (drive.current("small"), random_bytes(written, 5_000));
+            let file = fs::File::create(&path).expect("made");
+            file.write_all_at(&content, 0).expect("written");
+            file.sync_all().expect("synced");
+            assert!(fs::read(&path).expect("read") == content);
+            longest = longest.max(began.elapsed());
+            written += 1;
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        for reader in readers {
+            let error = reader.join().expect("it only reads");
+            let error = error.expect_err("nothing is here");
+            assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT), "{error}");
+        }
+        longest
+    });
+    watchdog.assert_nothing_hung();
+    assert!(
+        longest_write < Duration::from_secs(5),
+        "a write, a sync and a read took {longest_write:?}"
+    );
+    setup.proxy.heal();
+    // For a moment it is not asked again.
+    let until = Instant::now() + Duration::from_secs(20);
+    for (file, reader) in files.iter().zip(0..) {
+        let mut content = vec![0; 20_000];
+        while let Err(error) = file.read_exact_at(&mut content, 0) {
+            assert!(Instant::now() < until, "{error}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert!(content == random_bytes(reader * 8, 20_000), "{reader}");
+    }
+    drop(files);
     drive.unmount();
 }
 
