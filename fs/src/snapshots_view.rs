@@ -25,7 +25,7 @@ use crate::snapshots::Snapshot;
 use crate::tree;
 
 use virtuals::Virtual;
-pub(crate) use virtuals::is_pending;
+pub(crate) use virtuals::{Changed, is_pending};
 
 /// Inodes of snapshots that are kept loaded.
 const LOADED: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -120,8 +120,8 @@ impl SnapshotsView {
         old || self.refresh.load(Ordering::Relaxed)
     }
 
-    /// Asks the archive what there is. Gives the inodes that may look different from then on.
-    pub fn refresh(&self) -> Result<Vec<u64>, ArchiveError> {
+    /// Asks the archive what there is.
+    pub(crate) fn refresh(&self) -> Result<Changed, ArchiveError> {
         // One at a time: an answer from before a commit must not replace the one from after it.
         let _alone = match crate::blocking::deadline() {
             Some(until) => self
@@ -156,7 +156,7 @@ impl SnapshotsView {
             snapshots,
         });
         let before = inner.list.replace(Arc::clone(&list));
-        Ok(virtuals::inodes_of(before.as_deref(), &list))
+        Ok(Changed::between(before.as_deref(), &list))
     }
 
     /// The newest snapshot of this device.

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -262,6 +263,36 @@ fn a_new_snapshot_shows_at_once() {
     drive.unmount();
 }
 
+/// What the kernel keeps of a snapshot's name ends with the snapshot: the next one of that name shows itself, and `latest` is never cut to
+/// the length that it had.
+#[test]
+fn a_name_that_is_used_again_shows_the_new_snapshot() {
+    let (home, _) = Home::with_archive("laptop");
+    let drive = home.mount();
+    let folder = drive.path("snapshots/laptop");
+    let latest = drive.path("snapshots/latest");
+    let shown = || fs::read_to_string(folder.join("nightly/file"));
+    for round in 0..3 {
+        let content = format!("of round {round}");
+        fs::write(drive.current("file"), &content).expect("written");
+        home.ok(&["snapshot", "nightly"]);
+        assert_eq!(shown().expect("read"), content);
+        let through = fs::read_to_string(latest.join("file")).expect("read");
+        assert_eq!(through, content);
+
+        fs::write(drive.current("file"), "between").expect("written");
+        let longer = format!("a-name-that-is-longer-{round}");
+        home.ok(&["snapshot", &longer]);
+        let target = fs::read_link(&latest).expect("a link");
+        assert_eq!(target.to_str(), Some(&*format!("laptop/{longer}")));
+        let size = fs::symlink_metadata(&latest).expect("a link").len();
+        assert_eq!(size as usize, "laptop/".len() + longer.len());
+
+        home.ok(&["forget", "laptop/nightly"]);
+    }
+    drive.unmount();
+}
+
 /// rename(2) from a snapshot to `current/` may say EXDEV as well: mv then copies, and fails at the unlink.
 fn cross_device_is_read_only(error: std::io::Error) -> std::io::Error {
     match error.raw_os_error() {
@@ -392,5 +423,49 @@ fn a_snapshot_under_load_holds_whole_writes() {
         over.store(true, Ordering::Relaxed);
     });
     drop(file);
+    drive.unmount();
+}
+
+/// More readers at once than the drive has threads to wait on, each of a file that nobody has read: all are served,
+/// and soon, since those who wait take no thread from those who fetch.
+#[test]
+fn many_readers_of_cold_files_are_all_served() {
+    const READERS: usize = 128;
+    let (home, _) = Home::with_archive("laptop");
+    let source = home.path("source");
+    fs::create_dir(&source).expect("a folder");
+    // Between two files that are read lie others: each reader needs a part of a pack of its own.
+    for number in 0..READERS * 8 {
+        let content = trees::random_bytes(number as u64, 20_000);
+        fs::write(source.join(number.to_string()), content).expect("written");
+    }
+    home.ok(&["backup", text(&source)]);
+    let drive = home.mount();
+    let below = source.strip_prefix("/").expect("an absolute path");
+    let snapshot = drive.path("snapshots/latest").join(below);
+    let files: Vec<_> = (0..READERS)
+        .map(|reader| {
+            let path = snapshot.join((reader * 8).to_string());
+            File::open(path).expect("opened")
+        })
+        .collect();
+    let together = Barrier::new(READERS);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for (reader, file) in files.iter().enumerate() {
+            let together = &together;
+            scope.spawn(move || {
+                let mut content = vec![0; 20_000];
+                together.wait();
+                file.read_exact_at(&mut content, 0).expect("read");
+                assert!(content == trees::random_bytes(reader as u64 * 8, 20_000));
+            });
+        }
+    });
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(15),
+        "they waited for each other: {took:?}"
+    );
     drive.unmount();
 }

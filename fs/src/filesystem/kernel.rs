@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::archive::ArchiveError;
+use crate::snapshots_view::Changed;
 
 /// Takes word to the kernel. Called without any lock: the kernel may ask the drive something first.
 pub trait Invalidate: Send + Sync {
@@ -23,15 +24,20 @@ impl Filesystem {
     }
 
     /// Asks the archive which snapshots there are, and tells the kernel where they show. Not for threads that
-    /// serve the kernel: it lets go of what it has of a link only when a call for it is answered.
+    /// serve the kernel, and without a lock: it lets go of what it has of a folder or link only when its calls for it
+    /// are answered.
     pub(crate) fn refresh_snapshots(&self) -> Result<(), ArchiveError> {
-        for ino in self.snapshots.refresh()? {
+        let Changed { names, inodes } = self.snapshots.refresh()?;
+        for (folder, name) in names {
+            self.ask_to_forget(folder, &name);
+        }
+        for ino in inodes {
             self.tell_inode(ino);
         }
         Ok(())
     }
 
-    /// A name stands for the same as before; the kernel need not know it any more.
+    /// The kernel need not know a name any more, or must not.
     pub(super) fn ask_to_forget(&self, parent: u64, name: &[u8]) {
         let kernel = self.kernel.read().clone();
         if let Some(kernel) = kernel {

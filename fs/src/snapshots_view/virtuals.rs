@@ -1,6 +1,6 @@
 //! Folders that stand in no tree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::filesystem::{CURRENT_INO, VIRTUAL, now};
@@ -58,18 +58,61 @@ pub(crate) fn is_pending(ino: u64) -> bool {
     matches!(Virtual::from_ino(ino), Some(Virtual::Pending(_)))
 }
 
-/// Every folder and link that shows one of these lists.
-pub(super) fn inodes_of(before: Option<&List>, now: &List) -> Vec<u64> {
-    let lists = before.into_iter().chain([now]);
-    let devices: BTreeSet<u16> = lists
-        .flat_map(|list| list.devices.iter().map(|(number, _)| *number))
-        .collect();
-    let devices = devices.into_iter().map(Virtual::Device);
-    [Virtual::Root, Virtual::Snapshots, Virtual::Latest]
-        .into_iter()
-        .chain(devices)
-        .map(Virtual::ino)
-        .collect()
+/// What looks different once another list is shown.
+pub(crate) struct Changed {
+    /// Names that stand for something else now, or for nothing, each with its folder.
+    pub(crate) names: Vec<(u64, Vec<u8>)>,
+    /// Folders and links that list or show something else. They come in the order in which they lead to each other, the last first: who
+    /// follows `latest` finds its target.
+    pub(crate) inodes: Vec<u64>,
+}
+
+impl Changed {
+    pub(super) fn between(before: Option<&List>, now: &List) -> Self {
+        let mut names = Vec::new();
+        if let Some(before) = before {
+            let folders = now.folders();
+            let gone = before
+                .folders()
+                .into_iter()
+                .filter(|(folder, sequence)| folders.get(folder) != Some(sequence))
+                .map(|((device, name), _)| (Virtual::Device(device).ino(), name.into()));
+            names.extend(gone);
+            let renamed = before
+                .devices
+                .iter()
+                .filter(|device| !now.devices.contains(device))
+                .map(|(_, name)| (SNAPSHOTS_INO, name.clone().into_bytes()));
+            names.extend(renamed);
+            // Kernels before 6.14 cut a link that they know to the length that it had.
+            names.push((SNAPSHOTS_INO, b"latest".to_vec()));
+        }
+        let devices: BTreeSet<u16> = before
+            .into_iter()
+            .chain([now])
+            .flat_map(|list| list.devices.iter().map(|(number, _)| *number))
+            .collect();
+        let inodes = devices
+            .into_iter()
+            .map(Virtual::Device)
+            .chain([Virtual::Latest, Virtual::Snapshots, Virtual::Root])
+            .map(Virtual::ino)
+            .collect();
+        Changed { names, inodes }
+    }
+}
+
+impl List {
+    /// The sequence number of each snapshot, by its device and folder.
+    fn folders(&self) -> BTreeMap<(u16, &str), u64> {
+        self.snapshots
+            .iter()
+            .map(|snapshot| {
+                let name = (snapshot.device_number, snapshot.folder.as_str());
+                (name, snapshot.name.sequence)
+            })
+            .collect()
+    }
 }
 
 impl SnapshotsView {
