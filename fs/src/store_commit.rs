@@ -308,11 +308,11 @@ impl Archive {
                 .pack(pack)
                 .map(|facts| facts.objects)
                 .unwrap_or_default();
-            // The widest one: after a merge the small ones fall out of use.
+            // The widest one, and none to be merged if another need not be: after a merge the small ones fall out of use.
             let widest = objects
                 .into_iter()
                 .filter(|object| !self.marks.is_condemned(&ObjectName::Index(*object)))
-                .max_by_key(|object| (self.places.packs_of_object(object), *object));
+                .max_by_key(|object| (self.places.width(object), *object));
             match widest {
                 Some(object) => chosen.entry(object).or_default().push(*pack),
                 None => uncovered.push(*pack),

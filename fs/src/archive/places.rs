@@ -274,9 +274,12 @@ impl Places {
         self.state.read().packs.keys().copied().collect()
     }
 
-    /// How many packs an index object covers: asked for each pack at each commit.
-    pub(crate) fn packs_of_object(&self, object: &Digest) -> usize {
-        self.state.read().objects.get(object).map_or(0, Vec::len)
+    /// Whether an index object is left as it is, and how many packs it covers. Asked for each pack at each commit: of a small one
+    /// only are the packs gone through.
+    pub(crate) fn width(&self, object: &Digest) -> (bool, usize) {
+        let packs = self.state.read().objects.get(object).map_or(0, Vec::len);
+        let stays = packs >= SMALL_INDEX_PACKS || !self.coverage(object).is_small();
+        (stays, packs)
     }
 
     /// How much an index object covers.

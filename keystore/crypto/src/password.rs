@@ -18,7 +18,7 @@ use opaque_ke::{
     CredentialResponse, Identifiers, RegistrationRequest, RegistrationResponse, RegistrationUpload,
     Ristretto255, ServerLogin, ServerLoginParameters, ServerRegistration, ServerSetup, TripleDh,
 };
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::commitment::Committed;
 use crate::derive::derive;
@@ -107,14 +107,14 @@ impl PasswordSetup {
     pub fn from_bytes(bytes: &[u8]) -> Result<PasswordSetup, CryptoError> {
         let what = "the keys of the password protocol";
         let setup = whole(ServerSetup::deserialize(bytes), what, |setup| {
-            setup.serialize().len() == bytes.len()
+            serialized(setup).len() == bytes.len()
         });
         setup.map(PasswordSetup)
     }
 
     /// The bytes themselves.
     pub fn expose_secret(&self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(self.0.serialize().to_vec())
+        serialized(&self.0)
     }
 
     /// Answers a registration's first message.
@@ -305,6 +305,14 @@ fn identities(user: &str) -> Identifiers<'_> {
         client: Some(user.as_bytes()),
         server: Some(SERVER),
     }
+}
+
+/// The library's own copy is overwritten.
+fn serialized(setup: &ServerSetup<Suite>) -> Zeroizing<Vec<u8>> {
+    let mut bytes = setup.serialize();
+    let copy = Zeroizing::new(bytes.to_vec());
+    bytes.as_mut_slice().zeroize();
+    copy
 }
 
 /// The library reads a message and leaves what is behind it alone; here nothing may be.
