@@ -28,6 +28,7 @@ pub mod home;
 pub mod index;
 pub mod keychain;
 pub mod keystore;
+pub mod known;
 pub mod list;
 pub mod log;
 pub mod logging;

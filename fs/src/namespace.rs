@@ -16,7 +16,6 @@
 //! Building may stop for a missing page ([`Nodes`]); it changes nothing but caches. Nothing here
 //! does I/O, and nothing here is on disk: the log's operations build the same overlay again.
 
-pub mod known;
 pub mod nodes;
 pub mod operation;
 pub mod state;
@@ -30,10 +29,10 @@ use lru::LruCache;
 use crate::content::{Content, Placed};
 use crate::filesystem::{FsError, FsResult};
 use crate::format::{Body, FileNo, Inode, ROOT_FILE, Target, TreeRef};
+use crate::known::Known;
 use crate::log::LogPosition;
 use crate::tree;
 
-use known::Known;
 use nodes::Nodes;
 use operation::{Moment, Operation};
 use state::{BodyState, Child, EntryKey, InodeState, Name};

@@ -21,6 +21,8 @@ use crate::filesystem::{
     Attr, DirItem, FsError, FsResult, LATEST_INO, Listing, ROOT_INO, SNAPSHOTS_INO, attr, take_dots,
 };
 use crate::format::{Attributes, Body, Commit, Entry, FileKind, Inode, ROOT_FILE, Target, Xattrs};
+use crate::known::Known;
+use crate::namespace::state::{Child, Name};
 use crate::snapshots::Snapshot;
 use crate::tree;
 
@@ -46,7 +48,7 @@ pub struct SnapshotsView {
 struct Inner {
     list: Option<Arc<List>>,
     refreshed: Option<Instant>,
-    stubs: HashMap<u64, Stub>,
+    known: Known,
     loaded: LruCache<u64, Arc<Loaded>>,
     /// Snapshots that were asked for here and are not stored, by name.
     pending: HashMap<Vec<u8>, u64>,
@@ -56,13 +58,6 @@ struct Inner {
 struct List {
     devices: Vec<(u16, String)>,
     snapshots: Vec<Snapshot>,
-}
-
-struct Stub {
-    parent: u64,
-    name: Arc<[u8]>,
-    lookups: u64,
-    children: u32,
 }
 
 /// An inode of a snapshot.
@@ -92,7 +87,7 @@ impl SnapshotsView {
         let inner = Inner {
             list: None,
             refreshed: None,
-            stubs: HashMap::new(),
+            known: Known::default(),
             loaded: LruCache::new(LOADED),
             pending: HashMap::new(),
         };
@@ -199,7 +194,7 @@ impl SnapshotsView {
         let folder = self.load(parent)?;
         let entry = self.entry(&folder, name)?.ok_or(FsError::NotFound)?;
         let (ino, loaded) = self.keep(parent, &entry)?;
-        self.count(ino, parent, Arc::from(name));
+        self.count(ino, entry.kind(), parent, Arc::from(name));
         Ok(loaded_attr(ino, &loaded))
     }
 
@@ -265,7 +260,7 @@ impl SnapshotsView {
             if let Some(loaded) = inner.loaded.get(&ino) {
                 return Ok(loaded.clone());
             }
-            match inner.stubs.get(&ino) {
+            match inner.known.find(ino) {
                 Some(stub) => (stub.parent, stub.name.clone()),
                 None => (0, Arc::from([])),
             }
@@ -288,44 +283,37 @@ impl SnapshotsView {
     }
 
     /// One lookup more.
-    fn count(&self, ino: u64, parent: u64, name: Arc<[u8]>) {
-        let mut inner = self.inner.lock();
-        if !inner.stubs.contains_key(&ino)
-            && let Some(parent) = inner.stubs.get_mut(&parent)
-        {
-            parent.children += 1;
-        }
-        inner
-            .stubs
-            .entry(ino)
-            .or_insert(Stub {
-                parent,
-                name,
-                lookups: 0,
-                children: 0,
-            })
-            .lookups += 1;
+    fn count(&self, ino: u64, kind: FileKind, parent: u64, name: Name) {
+        let child = Child { file: ino, kind };
+        let known = &mut self.inner.lock().known;
+        known.look_up(child, parent, &name, false);
     }
 
     /// The kernel forgets lookups.
     pub fn forget(&self, ino: u64, count: u64) {
-        let mut inner = self.inner.lock();
-        if let Some(stub) = inner.stubs.get_mut(&ino) {
-            stub.lookups = stub.lookups.saturating_sub(count);
-        }
-        let mut at = ino;
-        while let Some(stub) = inner
-            .stubs
-            .get(&at)
-            .filter(|stub| stub.lookups == 0 && stub.children == 0)
-        {
-            let parent = stub.parent;
-            inner.stubs.remove(&at);
-            if let Some(stub) = inner.stubs.get_mut(&parent) {
-                stub.children = stub.children.saturating_sub(1);
-            }
-            at = parent;
-        }
+        self.inner.lock().known.forget(ino, count);
+    }
+
+    /// How many files the kernel knows.
+    pub(crate) fn known_count(&self) -> usize {
+        self.inner.lock().known.count()
+    }
+
+    /// Names that the kernel is to forget, with their folders: as [`Known::surplus`] says.
+    pub(crate) fn surplus_names(&self, most: usize, at_once: usize) -> Vec<(u64, Name)> {
+        self.inner.lock().known.surplus(most, at_once)
+    }
+
+    /// A file is opened: it stays known.
+    pub(crate) fn hold(&self, ino: u64) -> FsResult<()> {
+        self.content(ino)?;
+        self.inner.lock().known.hold(ino);
+        Ok(())
+    }
+
+    /// It is closed.
+    pub(crate) fn let_go(&self, ino: u64) {
+        self.inner.lock().known.close(ino);
     }
 
     /// What stat(2) tells.
@@ -401,8 +389,8 @@ impl SnapshotsView {
             _ => self
                 .inner
                 .lock()
-                .stubs
-                .get(&ino)
+                .known
+                .find(ino)
                 .map_or(SNAPSHOTS_INO, |stub| stub.parent),
         };
         if !take_dots(cookie, ino, parent, take) {
@@ -421,7 +409,12 @@ impl SnapshotsView {
                 Listing::Plus => Some(loaded_attr(item_ino, &self.keep(ino, &entry)?.1)),
             };
             if attr.is_some() {
-                self.count(item_ino, ino, Arc::from(entry.name.as_slice()));
+                self.count(
+                    item_ino,
+                    entry.kind(),
+                    ino,
+                    Arc::from(entry.name.as_slice()),
+                );
             }
             if !take(DirItem {
                 ino: item_ino,

@@ -12,9 +12,10 @@ use super::*;
 use crate::chunk::CutBuffer;
 use crate::chunks::{ChunkSink, SinkError};
 use crate::content::{Content, Cut, Placed};
+use crate::known::MOST_KNOWN;
 use crate::log::ReadOnlyReason;
 use crate::namespace::Slot;
-use crate::namespace::known::MOST_KNOWN;
+use crate::namespace::state::Name;
 use crate::rechunk::{Rechunked, Rechunker};
 
 /// A file is chunked when it was left alone for so long.
@@ -205,10 +206,7 @@ impl Filesystem {
     fn run_forget(&self) {
         let mut before = usize::MAX;
         while !self.commits.has_ended() {
-            let (names, known) = {
-                let known = &mut self.namespace.lock().known;
-                (known.surplus(MOST_KNOWN, FORGET_AT_ONCE), known.count())
-            };
+            let (names, known) = self.surplus_names();
             let pause = match names.len() {
                 0 => FEED_EVERY,
                 FORGET_AT_ONCE if known < before => FORGET_AGAIN,
@@ -216,11 +214,25 @@ impl Filesystem {
                 _ => FORGET_LATER,
             };
             before = known;
-            for (parent, name) in names {
-                self.ask_to_forget(ino_of(parent), &name);
+            for (folder, name) in names {
+                self.ask_to_forget(folder, &name);
             }
             self.commits.sleep(pause);
         }
+    }
+
+    /// Names that the kernel is to forget, with their folders, and how many files it knows.
+    fn surplus_names(&self) -> (Vec<(u64, Name)>, usize) {
+        let (mut names, known) = {
+            let known = &mut self.namespace.lock().known;
+            (known.surplus(MOST_KNOWN, FORGET_AT_ONCE), known.count())
+        };
+        for (parent, _) in &mut names {
+            *parent = ino_of(*parent);
+        }
+        let room = FORGET_AT_ONCE - names.len();
+        names.extend(self.snapshots.surplus_names(MOST_KNOWN, room));
+        (names, known + self.snapshots.known_count())
     }
 
     /// What is written after a fork would never be stored: the drive is read-only from then on.

@@ -73,7 +73,7 @@ impl Filesystem {
     pub fn open(&self, ino: u64, flags: OpenFlags) -> FsResult<Opened> {
         match place(ino) {
             Place::Snapshots if flags.write => return Err(FsError::ReadOnly),
-            Place::Snapshots => drop(self.snapshots.content(ino)?),
+            Place::Snapshots => self.snapshots.hold(ino)?,
             Place::Current(file) => self.hold(file)?,
         }
         let handle = self.new_handle(Handle::new(flags.sync));
@@ -133,7 +133,7 @@ impl Filesystem {
             return;
         };
         let Place::Current(file) = place(ino) else {
-            return;
+            return self.snapshots.let_go(ino);
         };
         self.work.touched(file);
         let mut namespace = self.namespace.lock();

@@ -36,7 +36,7 @@ impl Filesystem {
             let namespace = self.namespace.lock();
             (
                 namespace.changed_files() as u64,
-                namespace.known.count() as u64,
+                (namespace.known.count() + self.snapshots.known_count()) as u64,
                 namespace.unchunked_bytes(),
             )
         };

@@ -207,7 +207,7 @@ impl SnapshotsView {
                         let ino = snapshot_ino(number, snapshot.name.sequence, ROOT_FILE);
                         let ino = ino.ok_or(FsError::Unsupported)?;
                         let loaded = self.load(ino)?;
-                        self.count(ino, parent.ino(), Arc::from(name));
+                        self.count(ino, FileKind::Directory, parent.ino(), Arc::from(name));
                         Ok(loaded_attr(ino, &loaded))
                     }
                     None => self.pending(parent.ino(), name),

@@ -1,14 +1,15 @@
-//! What the kernel knows: for each inode where to find it again, and nothing else.
+//! What the kernel knows: for each inode where to find it again, and nothing else. `current/` and `snapshots/` have
+//! one table each; a file of a snapshot has its inode number for its own.
 //!
-//! A stub takes some 300 bytes with all that belongs to it; what it stands for is loaded from the last commit's trees when it is
+//! A stub takes some 300 bytes with all that belongs to it; what it stands for is loaded from its commit's trees when it is
 //! asked for. A folder stays known while something in it is. The kernel knows as many inodes as it has memory for, and ours may be
 //! less: of more than [`MOST_KNOWN`], it is asked to forget files that nobody has open, those first that it has known longest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::state::{Child, Name};
 use crate::format::{FileKind, FileNo, ROOT_FILE};
 use crate::memory::shrink_if_sparse;
+use crate::namespace::state::{Child, Name};
 
 /// More than that are not known for long.
 pub const MOST_KNOWN: usize = 100_000;
@@ -103,6 +104,13 @@ impl Known {
     /// One handle more.
     pub fn open(&mut self, file: FileNo, parent: FileNo, name: &Name, linked: bool) {
         self.stub(file, parent, name, linked).handles += 1;
+    }
+
+    /// One handle more of what is known.
+    pub fn hold(&mut self, file: FileNo) {
+        if let Some(stub) = self.stubs.get_mut(&file) {
+            stub.handles += 1;
+        }
     }
 
     /// Lookups fewer. Says whether nothing holds the file any more.
