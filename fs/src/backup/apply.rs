@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::read::{ReadError, ReadFile};
 use super::source::{self, Owners, SourceId};
-use super::walk::Item;
+use super::walk::{Item, Step};
 use super::{BackupError, BackupProgress, Problem, Shared, TELL_EVERY};
 use crate::filesystem::{Filesystem, FsError, Imported, ImportedBody, ImportedName, ImportedNode};
 use crate::format::{FileKind, FileNo, ROOT_FILE};
@@ -23,11 +23,9 @@ const CHANGED_FILES: usize = 80_000;
 /// A commit is asked for that often: what an interrupted backup brought in has a place in the store.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(600);
 
-/// An item whose file was read.
+/// A step that waits until what it refers to is stored.
 struct Ready {
-    item: Item,
-    /// Of a file: what it is like.
-    node: Option<Box<ImportedNode>>,
+    step: Step,
     /// Packs that have to be stored before.
     tickets: Vec<Ticket>,
 }
@@ -90,33 +88,41 @@ impl<'a> Applier<'a> {
         self.flush(tell)
     }
 
-    /// Waits for an item's file to be read.
+    /// Waits for an item's file to be read. Of how it was read nothing is kept: tens of thousands may wait for one pack.
     fn take(&mut self, item: Item) -> Result<(), BackupError> {
-        let (node, tickets) = match &item {
-            Item::File { path, result, .. } => match result.recv() {
+        let (step, tickets) = match item {
+            Item::Step(step) => (step, Vec::new()),
+            Item::File {
+                name,
+                path,
+                result,
+                link,
+            } => match result.recv() {
                 Ok(Ok(file)) => {
                     if file.is_torn {
                         let path = path.display().to_string();
                         self.shared.count(|report| report.torn.push(path));
                     }
                     let (node, tickets) = self.node_of(file);
-                    (Some(Box::new(node)), tickets)
+                    let node = Box::new(node);
+                    let step = Step::Node {
+                        name,
+                        path,
+                        node,
+                        link,
+                    };
+                    (step, tickets)
                 }
                 Ok(Err(ReadError::Source(error))) => {
                     // What an earlier backup kept of it stays.
-                    self.shared.unreadable(path, error);
+                    self.shared.unreadable(&path, error);
                     return Ok(());
                 }
                 Ok(Err(ReadError::Chunk(error))) => return Err(error.into()),
                 Ok(Err(ReadError::Stopped)) | Err(_) => return Err(BackupError::Stopped),
             },
-            _ => (None, Vec::new()),
         };
-        self.waiting.push_back(Ready {
-            item,
-            node,
-            tickets,
-        });
+        self.waiting.push_back(Ready { step, tickets });
         Ok(())
     }
 
@@ -166,7 +172,7 @@ impl<'a> Applier<'a> {
             && self.is_stored(ready)
             && let Some(ready) = self.waiting.pop_front()
         {
-            self.apply(ready)?;
+            self.apply(ready.step)?;
         }
         self.apply_batch()?;
         if self.checkpoint.elapsed() >= CHECKPOINT_EVERY {
@@ -177,48 +183,30 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn apply(&mut self, ready: Ready) -> Result<(), BackupError> {
-        let in_batch = matches!(ready.item, Item::File { .. } | Item::Other { .. });
-        if !in_batch || self.batch.len() >= BATCH {
+    fn apply(&mut self, step: Step) -> Result<(), BackupError> {
+        if !matches!(step, Step::Node { .. }) || self.batch.len() >= BATCH {
             self.apply_batch()?;
         }
         let (folder, _) = *self.folders.last().expect("current/ itself is never left");
-        match ready.item {
-            Item::File {
-                name, path, link, ..
-            } => {
-                let node = *ready.node.expect("a file that was read has one");
-                self.batch.push((
-                    ImportedName {
-                        name,
-                        node,
-                        is_linked: link.is_some(),
-                    },
-                    path,
-                    link,
-                ));
-            }
-            Item::Other {
+        match step {
+            Step::Node {
                 name,
                 path,
                 node,
                 link,
             } => {
-                self.batch.push((
-                    ImportedName {
-                        name,
-                        node: *node,
-                        is_linked: link.is_some(),
-                    },
-                    path,
-                    link,
-                ));
+                let name = ImportedName {
+                    name,
+                    node: *node,
+                    is_linked: link.is_some(),
+                };
+                self.batch.push((name, path, link));
             }
-            Item::Enter { name, node } => {
+            Step::Enter { name, node } => {
                 let made = self.filesystem.import_folder(folder, &name, &node)?;
                 self.folders.push((made.file, made.is_new));
             }
-            Item::Leave { node, path } => {
+            Step::Leave { node, path } => {
                 let (folder, is_new) = self
                     .folders
                     .pop()
@@ -232,8 +220,8 @@ impl<'a> Applier<'a> {
                 self.filesystem.import_close(folder);
                 done?;
             }
-            Item::Same { name, file, link } => self.keep_link(folder, &name, file, link)?,
-            Item::Link { name, path, to } => match self.links.get(&to).copied() {
+            Step::Same { name, file, link } => self.keep_link(folder, &name, file, link)?,
+            Step::Link { name, path, to } => match self.links.get(&to).copied() {
                 Some(file) => {
                     // A name made by link(2) changes its folder's times: they are set when it is left.
                     if let Some((_, is_new)) = self.folders.last_mut() {
@@ -247,7 +235,7 @@ impl<'a> Applier<'a> {
                 // The first name of this file could not be read; neither can this one.
                 None => self.problem(&path, "another name of this file could not be read"),
             },
-            Item::Remove { name, path } => {
+            Step::Remove { name, path } => {
                 let mut removed = 0;
                 self.named(&path, |filesystem| {
                     removed = filesystem.import_remove(folder, &name)?;

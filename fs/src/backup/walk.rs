@@ -31,20 +31,26 @@ use crate::mountpoint;
 
 /// What has to be done to `current/`; the order is that of a walk, folders nested by `Enter` and `Leave`.
 pub(super) enum Item {
-    /// What follows is in this folder, which is made where it is not; `node` is for a new one.
-    Enter {
-        name: Vec<u8>,
-        node: Box<ImportedNode>,
-    },
-    /// A file that somebody reads.
+    /// A file that somebody reads; then it is a step as others.
     File {
         name: Vec<u8>,
         path: PathBuf,
         result: Receiver<Result<ReadFile, ReadError>>,
         link: Option<SourceId>,
     },
-    /// A symlink, FIFO, socket or device node.
-    Other {
+    /// Nothing has to be read for it.
+    Step(Step),
+}
+
+/// What is to be done to `current/`.
+pub(super) enum Step {
+    /// What follows is in this folder, which is made where it is not; `node` is for a new one.
+    Enter {
+        name: Vec<u8>,
+        node: Box<ImportedNode>,
+    },
+    /// A file that was read, a symlink, FIFO, socket or device node.
+    Node {
         name: Vec<u8>,
         path: PathBuf,
         node: Box<ImportedNode>,
@@ -151,7 +157,7 @@ impl<'a> Walker<'a> {
         for (depth, name) in root.target.iter().take(above).enumerate() {
             let node = self.node_above(root, depth);
             held.push(self.hold(held[depth], name));
-            self.send(Item::Enter {
+            self.step(Step::Enter {
                 name: name.clone(),
                 node: Box::new(node),
             })?;
@@ -160,7 +166,7 @@ impl<'a> Walker<'a> {
         held.into_iter().for_each(|file| self.let_go(file));
         done?;
         (0..above).try_for_each(|_| {
-            self.send(Item::Leave {
+            self.step(Step::Leave {
                 node: None,
                 path: root.source.clone(),
             })
@@ -351,7 +357,7 @@ impl<'a> Walker<'a> {
             body: ImportedBody::Folder,
         });
         if !is_top {
-            self.send(Item::Enter {
+            self.step(Step::Enter {
                 name,
                 node: node.clone(),
             })?;
@@ -376,7 +382,7 @@ impl<'a> Walker<'a> {
         self.remove_gone(folder)?;
         if !is_top {
             let leaves = (!is_same || folder.removed).then_some(node);
-            self.send(Item::Leave {
+            self.step(Step::Leave {
                 node: leaves,
                 path: folder.path.clone(),
             })?;
@@ -401,12 +407,12 @@ impl<'a> Walker<'a> {
             body: ImportedBody::Folder,
         });
         self.shared.count(|report| report.folders += 1);
-        self.send(Item::Enter {
+        self.step(Step::Enter {
             name,
             node: node.clone(),
         })?;
         let node = (before != Some(fingerprint)).then_some(node);
-        self.send(Item::Leave {
+        self.step(Step::Leave {
             node,
             path: path.to_owned(),
         })
@@ -477,7 +483,7 @@ impl<'a> Walker<'a> {
                 return Ok(());
             }
             let (path, to) = (path(), id_of(stat));
-            return self.send(Item::Link { name, path, to });
+            return self.step(Step::Link { name, path, to });
         }
         let fingerprint = source::fingerprint(self.filesystem.archive.keychain(), stat);
         let same = standing.filter(|entry| {
@@ -490,7 +496,7 @@ impl<'a> Walker<'a> {
             self.shared.count(|report| report.unchanged += 1);
             if let Some(link) = link {
                 self.links.insert(link, Some(entry.file));
-                self.send(Item::Same {
+                self.step(Step::Same {
                     name,
                     file: entry.file,
                     link,
@@ -506,7 +512,7 @@ impl<'a> Walker<'a> {
             return self.read(folder, name, path, link);
         }
         match self.other(folder, &name, stat, kind) {
-            Ok(node) => self.send(Item::Other {
+            Ok(node) => self.step(Step::Node {
                 name,
                 path,
                 node: Box::new(node),
@@ -577,9 +583,13 @@ impl<'a> Walker<'a> {
         folder.removed = !gone.is_empty();
         for name in gone {
             let path = folder.path.join(OsStr::from_bytes(&name));
-            self.send(Item::Remove { name, path })?;
+            self.step(Step::Remove { name, path })?;
         }
         Ok(())
+    }
+
+    fn step(&self, step: Step) -> Result<(), Stopped> {
+        self.send(Item::Step(step))
     }
 
     fn send(&self, item: Item) -> Result<(), Stopped> {
