@@ -57,14 +57,18 @@ const TRUSTED: Duration = Duration::from_secs(3600);
 /// A snapshot that was asked for by mkdir becomes the stored one.
 const CHANGING: Duration = Duration::ZERO;
 
+/// Requests of the kernel for which nobody has to wait, under way at once.
+const MOST_IN_BACKGROUND: u16 = 4096;
+
 /// Largest request, in bytes.
 const REQUEST_BYTES: u32 = 1 << 20;
 
 /// The kernel's side of the drive.
 struct Shell {
     drive: Arc<Filesystem>,
-    /// Where calls wait for the store, and where those that wait for the disk alone.
+    /// Where calls wait for the store, for room in the log, and for the disk alone: none of them for the others.
     waiting: Handle,
+    room: Handle,
     disk: Handle,
     late: Arc<LateReads>,
 }
@@ -82,6 +86,7 @@ impl Shell {
         }
         match blocking::without_waiting(|| call(&self.drive)) {
             Err(FsError::WouldBlock) => self.serve_on(&self.waiting, reply, call, answer),
+            Err(FsError::NoRoomYet) => self.serve_on(&self.room, reply, call, answer),
             result => finish(reply, result, answer),
         }
     }
@@ -112,7 +117,10 @@ impl Shell {
         // From now, not from when a thread is free: the caller waits already.
         let until = Instant::now() + DEADLINE;
         threads.spawn_blocking(move || {
-            let result = blocking::with_deadline(until, || call(&drive));
+            let result = match drive.is_shut() {
+                true => Err(FsError::Access),
+                false => blocking::with_deadline(until, || call(&drive)),
+            };
             finish(reply, result, answer);
         });
     }
@@ -188,7 +196,8 @@ impl fuser::Filesystem for Shell {
         let _ = config
             .set_max_readahead(REQUEST_BYTES)
             .map_err(|nearest| config.set_max_readahead(nearest));
-        let _ = config.set_max_background(64);
+        // Reads ahead: of more than these the kernel tells nothing, and no deadline counts for them.
+        let _ = config.set_max_background(MOST_IN_BACKGROUND);
         let _ = config.set_time_granularity(Duration::from_nanos(1));
         Ok(())
     }
@@ -453,10 +462,14 @@ impl fuser::Filesystem for Shell {
             self.drive.write(ino.0, handle.0, offset, data, kill_suid)
         }) {
             // Only a write that has to wait is copied: the buffer is the kernel thread's.
-            Err(FsError::WouldBlock) => {
+            Err(error @ (FsError::WouldBlock | FsError::NoRoomYet)) => {
                 let data = data.to_vec();
+                let threads = match error {
+                    FsError::NoRoomYet => &self.room,
+                    _ => &self.waiting,
+                };
                 self.serve_on(
-                    &self.waiting,
+                    threads,
                     reply,
                     move |drive| drive.write(ino.0, handle.0, offset, &data, kill_suid),
                     |reply, written| reply.written(written),

@@ -434,7 +434,7 @@ fn many_readers_of_cold_files_are_all_served() {
     let (home, _) = Home::with_archive("laptop");
     let source = home.path("source");
     fs::create_dir(&source).expect("a folder");
-    // Between two files that are read lie others: each reader needs a part of a pack of its own.
+    // Between two files that are read lie others, so that they are in many parts of the packs.
     for number in 0..READERS * 8 {
         let content = trees::random_bytes(number as u64, 20_000);
         fs::write(source.join(number.to_string()), content).expect("written");

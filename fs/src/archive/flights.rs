@@ -80,6 +80,10 @@ impl<K: Eq + Hash + Copy, V: Clone> Flights<K, V> {
             match self.wait(&key, deadline) {
                 Some(Ok(value)) => return Boarding::Arrived(value),
                 Some(Err(Late)) => return Boarding::TimedOut,
+                // The one who flew comes back with nothing when it is late: its deadline may have been ours.
+                None if deadline.is_some_and(|until| until <= Instant::now()) => {
+                    return Boarding::TimedOut;
+                }
                 None => {}
             }
         }

@@ -18,10 +18,13 @@ const STORE_THREADS: usize = 32;
 const WAITING_THREADS: usize = 32;
 /// Calls that wait for this computer's disk at once.
 const DISK_THREADS: usize = 16;
+/// Calls that wait for room in the log at once.
+const ROOM_THREADS: usize = 32;
 
 static STORE: OnceLock<Runtime> = OnceLock::new();
 static WAITING: OnceLock<Runtime> = OnceLock::new();
 static DISK: OnceLock<Runtime> = OnceLock::new();
+static ROOM: OnceLock<Runtime> = OnceLock::new();
 
 /// The program's one runtime: of requests to the store.
 pub fn handle() -> Handle {
@@ -46,6 +49,11 @@ pub fn waiting() -> Handle {
 /// Threads for work that waits for the disk and never for the store: it goes on while the store is away.
 pub fn disk() -> Handle {
     threads(&DISK, "disk", DISK_THREADS)
+}
+
+/// Threads for work that waits until the log has room: writers are slowed down on them, while readers wait for the store.
+pub fn room() -> Handle {
+    threads(&ROOM, "room", ROOM_THREADS)
 }
 
 /// Only for `spawn_blocking`: nobody drives this runtime.
@@ -75,6 +83,8 @@ pub fn wait_for<T>(
     runtime.block_on(async {
         match deadline {
             None => Some(work.await),
+            // Not even begun.
+            Some(until) if until <= Instant::now() => None,
             Some(until) => tokio::time::timeout_at(until.into(), work).await.ok(),
         }
     })

@@ -1,14 +1,13 @@
 //! Decrypted chunks in memory, up to a number of bytes, with one flight per chunk.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use holdfast_crypto::{ChunkId, ChunkKind};
 use lru::LruCache;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use crate::chunks::LoadError;
+use crate::archive::flights::{Boarding, Flights};
+use crate::blocking;
+use crate::chunks::{LoadError, Outage};
 
 type Key = (ChunkKind, ChunkId);
 
@@ -18,29 +17,13 @@ const ENTRY_OVERHEAD_BYTES: usize = 200;
 /// Least recently used chunks leave first. A chunk larger than the budget is never kept.
 pub struct ChunkCache {
     state: Mutex<State>,
+    flights: Flights<Key, Result<Bytes, LoadError>>,
 }
 
 struct State {
     budget_bytes: usize,
     chunks: LruCache<Key, Bytes>,
     used_bytes: usize,
-    flights: HashMap<Key, Arc<Flight>>,
-}
-
-/// One load under way.
-#[derive(Default)]
-struct Flight {
-    landing: Mutex<Landing>,
-    landed: Condvar,
-}
-
-#[derive(Default)]
-enum Landing {
-    #[default]
-    UnderWay,
-    Landed(Result<Bytes, LoadError>),
-    /// Nothing that concerns anybody else: the one who flew may not wait, or panicked.
-    Abandoned,
 }
 
 impl ChunkCache {
@@ -51,8 +34,8 @@ impl ChunkCache {
                 budget_bytes,
                 chunks: LruCache::unbounded(),
                 used_bytes: 0,
-                flights: HashMap::new(),
             }),
+            flights: Flights::new(),
         }
     }
 
@@ -62,45 +45,31 @@ impl ChunkCache {
     }
 
     /// The chunk from here, or from `load`, which runs without a lock held and once for all callers
-    /// that come while it does; they share its error too. A caller that may not wait asks
-    /// [`ChunkCache::get`] only.
+    /// that come while it does; they share its error too, but each waits until its own deadline. A caller
+    /// that may not wait asks [`ChunkCache::get`] only.
     pub fn get_or_load(
         &self,
         kind: ChunkKind,
         id: &ChunkId,
         load: impl FnOnce() -> Result<Bytes, LoadError>,
     ) -> Result<Bytes, LoadError> {
-        let key = (kind, *id);
-        loop {
-            let flight = {
-                let mut state = self.state.lock();
-                if let Some(chunk) = state.chunks.get(&key) {
-                    return Ok(chunk.clone());
-                }
-                match state.flights.get(&key) {
-                    Some(flight) => flight.clone(),
-                    None => {
-                        state.flights.insert(key, Arc::default());
-                        break;
-                    }
-                }
-            };
-            if let Some(result) = flight.wait() {
-                return result;
-            }
+        if let Some(chunk) = self.get(kind, id) {
+            return Ok(chunk);
         }
-        // Wakes the others even if `load` panics.
-        let mut pilot = Pilot {
-            cache: self,
-            key,
-            landing: Landing::Abandoned,
+        // Dropping the pilot wakes the others, even if `load` panics.
+        let pilot = match self.flights.board((kind, *id), blocking::deadline()) {
+            Boarding::Fly(pilot) => pilot,
+            Boarding::Arrived(result) => return result,
+            Boarding::TimedOut => return Err(late()),
         };
-        let result = load();
+        // Somebody may have landed since it was looked for.
+        let result = self.get(kind, id).map_or_else(load, Ok);
         if let Ok(chunk) = &result {
             self.insert(kind, id, chunk.clone());
         }
-        if !matches!(result, Err(LoadError::WouldBlock)) {
-            pilot.landing = Landing::Landed(result.clone());
+        // What concerns nobody else: this thread may not wait, or not so long as others.
+        if !matches!(&result, Err(LoadError::WouldBlock)) && !is_late(&result) {
+            pilot.land(result.clone());
         }
         result
     }
@@ -163,34 +132,19 @@ impl State {
     }
 }
 
-impl Flight {
-    /// What it brought; `None` when somebody else has to fly.
-    fn wait(&self) -> Option<Result<Bytes, LoadError>> {
-        let mut landing = self.landing.lock();
-        loop {
-            match &*landing {
-                Landing::UnderWay => self.landed.wait(&mut landing),
-                Landing::Landed(result) => return Some(result.clone()),
-                Landing::Abandoned => return None,
-            }
-        }
+fn late() -> LoadError {
+    LoadError::Unavailable {
+        outage: Outage::TimedOut,
     }
 }
 
-struct Pilot<'a> {
-    cache: &'a ChunkCache,
-    key: Key,
-    landing: Landing,
-}
-
-impl Drop for Pilot<'_> {
-    fn drop(&mut self) {
-        let flight = self.cache.state.lock().flights.remove(&self.key);
-        if let Some(flight) = flight {
-            *flight.landing.lock() = std::mem::take(&mut self.landing);
-            flight.landed.notify_all();
-        }
-    }
+fn is_late(result: &Result<Bytes, LoadError>) -> bool {
+    matches!(
+        result,
+        Err(LoadError::Unavailable {
+            outage: Outage::TimedOut
+        })
+    )
 }
 
 #[cfg(test)]

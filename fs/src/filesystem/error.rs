@@ -74,6 +74,9 @@ pub enum FsError {
     /// ETIMEDOUT
     #[error("the store did not answer in time")]
     TimedOut,
+    /// The log has no room and the calling thread may not wait for it: run it again where it may.
+    #[error("the call has to wait for room in the log")]
+    NoRoomYet,
     /// The call needs the store and the calling thread may not wait: run it again where it may.
     #[error("the call has to wait for the store")]
     WouldBlock,

@@ -49,7 +49,7 @@ impl Filesystem {
         self.commits.ask_checkpoint();
         if !crate::blocking::may_block() {
             // The thread that reads the kernel's requests has others to serve: deletes make room.
-            return Err(FsError::WouldBlock);
+            return Err(FsError::NoRoomYet);
         }
         // Where no room is made, each call in turn waits its time: none waits for ever.
         let until = longest_wait();
@@ -76,7 +76,7 @@ impl Filesystem {
         loop {
             match work() {
                 Err(FsError::NoSpace) if !crate::blocking::may_block() => {
-                    return Err(FsError::WouldBlock);
+                    return Err(FsError::NoRoomYet);
                 }
                 Err(FsError::NoSpace) if Instant::now() < until && !self.log.is_read_only() => {
                     self.commits.ask_checkpoint();

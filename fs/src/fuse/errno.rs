@@ -13,7 +13,8 @@ pub(super) fn to_errno(error: &FsError) -> Errno {
         FsError::IsDirectory => libc::EISDIR,
         FsError::NotDirectory => libc::ENOTDIR,
         FsError::NameTooLong => libc::ENAMETOOLONG,
-        FsError::NoSpace => libc::ENOSPC,
+        // A thread that may wait for room never sees NoRoomYet.
+        FsError::NoSpace | FsError::NoRoomYet => libc::ENOSPC,
         FsError::Quota => libc::EDQUOT,
         FsError::ReadOnly => libc::EROFS,
         FsError::Access => libc::EACCES,

@@ -54,6 +54,7 @@ pub fn mount(
     let shell = Shell {
         drive: Arc::clone(&drive),
         waiting: runtime::waiting(),
+        room: runtime::room(),
         disk: runtime::disk(),
         late: Arc::default(),
     };

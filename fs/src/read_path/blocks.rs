@@ -84,7 +84,10 @@ impl Blocks {
             Boarding::TimedOut => Err(ReadError::TimedOut),
             Boarding::Fly(pilot) => {
                 let result = self.fetch(pack, number, size);
-                pilot.land(result.clone());
+                // Others may wait longer than this thread.
+                if !matches!(result, Err(ReadError::TimedOut)) {
+                    pilot.land(result.clone());
+                }
                 result
             }
         }

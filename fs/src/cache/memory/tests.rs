@@ -103,3 +103,29 @@ fn somebody_who_may_not_wait_or_panics_holds_nobody_up() {
     assert_eq!(fly_two(|| Err(LoadError::WouldBlock)), 2);
     assert_eq!(fly_two(|| panic!("on purpose")), 2);
 }
+
+/// Whose patience ends says nothing to those who may wait longer.
+#[test]
+fn each_waits_until_its_own_deadline() {
+    assert_eq!(fly_two(|| Err(late())), 2);
+
+    let cache = ChunkCache::new(1 << 20);
+    let (started, ended) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let loaded = cache.get_or_load(ChunkKind::Data, &id(1), || {
+                started.wait();
+                ended.wait();
+                Ok(chunk(3))
+            });
+            assert!(loaded.is_ok());
+        });
+        started.wait();
+        let until = std::time::Instant::now() + Duration::from_millis(50);
+        let result = blocking::with_deadline(until, || {
+            cache.get_or_load(ChunkKind::Data, &id(1), || unreachable!("somebody flies"))
+        });
+        assert!(is_late(&result));
+        ended.wait();
+    });
+}
