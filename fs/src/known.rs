@@ -3,7 +3,7 @@
 //!
 //! A stub takes some 300 bytes with all that belongs to it; what it stands for is loaded from its commit's trees when it is
 //! asked for. A folder stays known while something in it is. The kernel knows as many inodes as it has memory for, and ours may be
-//! less: of more than [`MOST_KNOWN`], it is asked to forget files that nobody has open, those first that it has known longest.
+//! less: of more than [`MOST_KNOWN`] files, it is asked to forget those that nobody has open, first what it has known longest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -11,7 +11,7 @@ use crate::format::{FileKind, FileNo, ROOT_FILE};
 use crate::memory::shrink_if_sparse;
 use crate::namespace::state::{Child, Name};
 
-/// More than that are not known for long.
+/// More files than that are not known for long, in either table. Folders are not counted: the kernel keeps them.
 pub const MOST_KNOWN: usize = 100_000;
 
 /// Where an inode is found.
@@ -23,6 +23,8 @@ pub struct Stub {
     pub name: Name,
     /// Whether the link table has it.
     pub linked: bool,
+    /// Whether it stands in the order: the kernel may be asked to forget it.
+    in_order: bool,
     /// Lookups that the kernel has not taken back.
     lookups: u64,
     /// Open handles.
@@ -37,10 +39,19 @@ pub struct Known {
     stubs: HashMap<FileNo, Stub>,
     /// Files, not folders, as they became known; some are not known any more.
     order: VecDeque<FileNo>,
+    /// How many stubs stand there.
+    files: usize,
+    /// How many have gone.
+    forgotten: u64,
 }
 
 impl Known {
-    /// How many there are.
+    /// How many files, not folders, have been known and are not any more.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// How many files and folders are known.
     pub fn count(&self) -> usize {
         self.stubs.len()
     }
@@ -59,17 +70,20 @@ impl Known {
 
     /// One lookup more.
     pub fn look_up(&mut self, child: Child, parent: FileNo, name: &Name, linked: bool) {
+        let stub = self.stub(child.file, parent, name, linked);
+        stub.lookups += 1;
         // A folder that the kernel forgets is lost to whoever works in it.
-        if child.kind != FileKind::Directory && !self.stubs.contains_key(&child.file) {
+        if child.kind != FileKind::Directory && !stub.in_order {
+            stub.in_order = true;
+            self.files += 1;
             self.order.push_back(child.file);
             self.tidy();
         }
-        self.stub(child.file, parent, name, linked).lookups += 1;
     }
 
-    /// Names that the kernel is to forget, at most so many: there are more than `most`, and nobody has these files open.
+    /// Names that the kernel is to forget, at most so many: there are more files than `most`, and nobody has these open.
     pub fn surplus(&mut self, most: usize, at_once: usize) -> Vec<(FileNo, Name)> {
-        let wanted = self.stubs.len().saturating_sub(most).min(at_once);
+        let wanted = self.files.saturating_sub(most).min(at_once);
         let mut names = Vec::with_capacity(wanted);
         for _ in 0..self.order.len().min(2 * at_once) {
             if names.len() == wanted {
@@ -151,6 +165,7 @@ impl Known {
             parent,
             name: name.clone(),
             linked,
+            in_order: false,
             lookups: 0,
             handles: 0,
             children: 0,
@@ -179,6 +194,8 @@ impl Known {
         }
         if stub.children == 0 {
             let parent = stub.parent;
+            self.files -= usize::from(stub.in_order);
+            self.forgotten += u64::from(stub.in_order);
             self.stubs.remove(&file);
             shrink_if_sparse(&mut self.stubs);
             if file != ROOT_FILE {
@@ -216,14 +233,14 @@ mod tests {
             known.look_up(child(file, FileKind::Regular), 2, &name, false);
         }
         known.open(3, 2, &Name::from(&b"3"[..]), false);
-        assert!(known.surplus(5, 10).is_empty());
-        assert_eq!(names(&known.surplus(3, 10)), [b"4", b"5"]);
+        assert!(known.surplus(4, 10).is_empty());
+        assert_eq!(names(&known.surplus(2, 10)), [b"4", b"5"]);
         // Not forgotten yet: they come behind the others.
-        assert_eq!(names(&known.surplus(3, 10)), [b"6", b"4"]);
+        assert_eq!(names(&known.surplus(2, 10)), [b"6", b"4"]);
         assert!(known.forget(4, 1) && known.forget(5, 1) && known.forget(6, 1));
         known.close(3);
-        assert_eq!(names(&known.surplus(1, 10)), [b"3"]);
-        assert_eq!(known.count(), 2);
+        assert_eq!(names(&known.surplus(0, 10)), [b"3"]);
+        assert_eq!((known.forgotten(), known.count()), (3, 2));
     }
 
     /// The order of what became known stays as small as what is known.

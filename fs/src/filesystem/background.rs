@@ -22,10 +22,10 @@ use crate::rechunk::{Rechunked, Rechunker};
 const QUIET: Duration = Duration::from_secs(1);
 /// How often settled chunks are handed to the packer.
 const FEED_EVERY: Duration = Duration::from_millis(250);
-/// So many names the kernel is asked to forget at once, and again behind that.
-const FORGET_AT_ONCE: usize = 16_384;
+/// So many names of each table the kernel is asked to forget at once, and again behind that.
+const FORGET_AT_ONCE: usize = 8_192;
 const FORGET_AGAIN: Duration = Duration::from_millis(20);
-const FORGET_LATER: Duration = Duration::from_millis(500);
+const FORGET_LATER: Duration = Duration::from_secs(5);
 /// What is cut in one go, per thread.
 const CUT_BYTES: u64 = 4 << 20;
 /// Held while that is cut: the bytes, and what they become.
@@ -204,16 +204,16 @@ impl Filesystem {
     /// Asks the kernel to forget what is too much to be known. On a thread of its own and without a lock: the kernel waits for calls
     /// that are under way in the folder, and these may wait for any other thread.
     fn run_forget(&self) {
-        let mut before = usize::MAX;
+        let (mut asked, mut before, mut pause) = (0, 0, FEED_EVERY);
         while !self.commits.has_ended() {
-            let (names, known) = self.surplus_names();
-            let pause = match names.len() {
+            let (names, forgotten) = self.surplus_names();
+            pause = match names.len() {
                 0 => FEED_EVERY,
-                FORGET_AT_ONCE if known < before => FORGET_AGAIN,
+                _ if forgotten - before >= asked / 2 => FORGET_AGAIN,
                 // What is in use stays known, and is not asked for all the time.
-                _ => FORGET_LATER,
+                _ => (pause * 2).min(FORGET_LATER),
             };
-            before = known;
+            (asked, before) = (names.len() as u64, forgotten);
             for (folder, name) in names {
                 self.ask_to_forget(folder, &name);
             }
@@ -221,18 +221,19 @@ impl Filesystem {
         }
     }
 
-    /// Names that the kernel is to forget, with their folders, and how many files it knows.
-    fn surplus_names(&self) -> (Vec<(u64, Name)>, usize) {
-        let (mut names, known) = {
+    /// Names that the kernel is to forget, with their folders, and how many files it has forgotten so far.
+    fn surplus_names(&self) -> (Vec<(u64, Name)>, u64) {
+        let (mut names, forgotten) = {
             let known = &mut self.namespace.lock().known;
-            (known.surplus(MOST_KNOWN, FORGET_AT_ONCE), known.count())
+            let names = known.surplus(MOST_KNOWN, FORGET_AT_ONCE);
+            (names, known.forgotten())
         };
         for (parent, _) in &mut names {
             *parent = ino_of(*parent);
         }
-        let room = FORGET_AT_ONCE - names.len();
-        names.extend(self.snapshots.surplus_names(MOST_KNOWN, room));
-        (names, known + self.snapshots.known_count())
+        let (of_snapshots, there) = self.snapshots.surplus_names(MOST_KNOWN, FORGET_AT_ONCE);
+        names.extend(of_snapshots);
+        (names, forgotten + there)
     }
 
     /// What is written after a fork would never be stored: the drive is read-only from then on.
