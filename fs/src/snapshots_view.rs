@@ -117,6 +117,14 @@ impl SnapshotsView {
 
     /// Asks the archive what there is.
     pub(crate) fn refresh(&self) -> Result<Changed, ArchiveError> {
+        let changed = self.refresh_if(|_| true)?;
+        Ok(changed.expect("it was to be asked in any case"))
+    }
+
+    fn refresh_if(
+        &self,
+        is_needed: impl FnOnce(&Inner) -> bool,
+    ) -> Result<Option<Changed>, ArchiveError> {
         // One at a time: an answer from before a commit must not replace the one from after it.
         let _alone = match crate::blocking::deadline() {
             Some(until) => self
@@ -125,6 +133,9 @@ impl SnapshotsView {
                 .ok_or(ArchiveError::TimedOut)?,
             None => self.asking.lock(),
         };
+        if !is_needed(&self.inner.lock()) {
+            return Ok(None);
+        }
         self.refresh.store(false, Ordering::Relaxed);
         let asked = Instant::now();
         // What is listed can be read: the index has it.
@@ -151,7 +162,7 @@ impl SnapshotsView {
             snapshots,
         });
         let before = inner.list.replace(Arc::clone(&list));
-        Ok(Changed::between(before.as_deref(), &list))
+        Ok(Some(Changed::between(before.as_deref(), &list)))
     }
 
     /// The newest snapshot of this device.
@@ -182,7 +193,8 @@ impl SnapshotsView {
         if !crate::blocking::may_block() {
             return Err(FsError::WouldBlock);
         }
-        self.refresh().map_err(archive_error)?;
+        self.refresh_if(|inner| inner.list.is_none())
+            .map_err(archive_error)?;
         self.inner.lock().list.clone().ok_or(FsError::TimedOut)
     }
 
@@ -299,9 +311,10 @@ impl SnapshotsView {
         self.inner.lock().known.count()
     }
 
-    /// Names that the kernel is to forget, with their folders: as [`Known::surplus`] says.
-    pub(crate) fn surplus_names(&self, most: usize, at_once: usize) -> Vec<(u64, Name)> {
-        self.inner.lock().known.surplus(most, at_once)
+    /// Names that the kernel is to forget, with their folders, as [`Known::surplus`] says; and how many files it has forgotten.
+    pub(crate) fn surplus_names(&self, most: usize, at_once: usize) -> (Vec<(u64, Name)>, u64) {
+        let known = &mut self.inner.lock().known;
+        (known.surplus(most, at_once), known.forgotten())
     }
 
     /// A file is opened: it stays known.

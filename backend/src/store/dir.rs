@@ -31,6 +31,8 @@ use rustix::{
     io::{Errno, pread},
 };
 
+use tokio::task::JoinHandle;
+
 use super::{
     Capabilities, Listed, MAX_OBJECT_BYTES, ObjectStore, Operation, StoreError, StoreErrorKind,
     Stored,
@@ -92,7 +94,8 @@ impl DirStore {
         work: impl FnOnce(&ArchiveFolder) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let folder = Arc::clone(&self.folder);
-        match tokio::task::spawn_blocking(move || work(&folder)).await {
+        let mut task = AbortOnDrop(tokio::task::spawn_blocking(move || work(&folder)));
+        match (&mut task.0).await {
             Ok(result) => result,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -103,6 +106,15 @@ impl DirStore {
                 }
             },
         }
+    }
+}
+
+/// Nobody waits for it any more: it is not begun then, or takes its thread only until it ends.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

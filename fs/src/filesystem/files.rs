@@ -489,6 +489,8 @@ impl Filesystem {
         room: Room,
         change: impl Fn(&InodeState, Time) -> FsResult<Vec<Operation>>,
     ) -> FsResult<()> {
+        // What is only in the store comes before anything is locked.
+        self.with_namespace(|namespace| namespace.get(file).map(drop))?;
         let _logging = self.write.logging.read_recursive();
         let _order = self.write.order(file);
         let now = now();
