@@ -548,18 +548,18 @@ impl fuser::Filesystem for Shell {
         cookie: u64,
         reply: ReplyDirectory,
     ) {
-        let page = reply::Page::new(reply);
+        let page = reply::Page::new(reply, cookie);
         self.serve(
             page.clone(),
             move |drive| {
-                page.fill(|| {
+                page.fill(|cookie| {
                     drive.readdir(ino.0, handle.0, cookie, Listing::Names, &mut |item| {
                         let (ino, kind, name) = (
                             INodeNo(item.ino),
                             file_type(item.kind),
                             OsStr::from_bytes(item.name),
                         );
-                        page.add(|reply| reply.add(ino, item.cookie, kind, name))
+                        page.add(item.cookie, |reply| reply.add(ino, item.cookie, kind, name))
                     })
                 })
             },
@@ -575,11 +575,11 @@ impl fuser::Filesystem for Shell {
         cookie: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let page = reply::Page::new(reply);
+        let page = reply::Page::new(reply, cookie);
         self.serve(
             page.clone(),
             move |drive| {
-                page.fill(|| {
+                page.fill(|cookie| {
                     drive.readdir(ino.0, handle.0, cookie, Listing::Plus, &mut |item| {
                         let attr = item.attr.map_or_else(
                             || reply::bare(item.ino, item.kind),
@@ -590,7 +590,7 @@ impl fuser::Filesystem for Shell {
                             OsStr::from_bytes(item.name),
                             trust(item.ino),
                         );
-                        page.add(|reply| {
+                        page.add(item.cookie, |reply| {
                             reply.add(ino, item.cookie, name, &ttl, &attr, Generation(0))
                         })
                     })

@@ -11,7 +11,7 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::convert::file_type;
-use crate::filesystem::{FsError, FsResult};
+use crate::filesystem::FsResult;
 use crate::format::FileKind;
 
 /// A reply that can say no.
@@ -49,6 +49,8 @@ pub(super) struct Page<R> {
 struct Filled<R> {
     reply: Option<R>,
     items: usize,
+    /// Behind which item the next one comes.
+    cookie: u64,
 }
 
 impl<R> Clone for Page<R> {
@@ -60,32 +62,36 @@ impl<R> Clone for Page<R> {
 }
 
 impl<R> Page<R> {
-    pub(super) fn new(reply: R) -> Page<R> {
+    /// An empty page of what comes behind `cookie`.
+    pub(super) fn new(reply: R, cookie: u64) -> Page<R> {
         Page {
             reply: Arc::new(Mutex::new(Filled {
                 reply: Some(reply),
                 items: 0,
+                cookie,
             })),
         }
     }
 
-    /// Adds an item with `put`, which answers whether the buffer was full; says whether it fitted.
-    pub(super) fn add(&self, put: impl FnOnce(&mut R) -> bool) -> bool {
+    /// Adds the item with this cookie by `put`, which answers whether the buffer was full; says whether it fitted.
+    pub(super) fn add(&self, cookie: u64, put: impl FnOnce(&mut R) -> bool) -> bool {
         let mut filled = self.reply.lock();
         let Some(reply) = filled.reply.as_mut() else {
             return false;
         };
         let fitted = !put(reply);
-        filled.items += usize::from(fitted);
+        if fitted {
+            filled.items += 1;
+            filled.cookie = cookie;
+        }
         fitted
     }
 
-    /// Runs a listing. One that had to wait half-way is answered with what it has so far.
-    pub(super) fn fill(&self, list: impl FnOnce() -> FsResult<()>) -> FsResult<()> {
-        match list() {
-            Err(FsError::WouldBlock) if self.reply.lock().items > 0 => Ok(()),
-            result => result,
-        }
+    /// Runs a listing from a cookie on. One that has to wait half-way goes on there when it may: were it answered with what
+    /// it has so far, the kernel would ask for the rest without attributes, and then for each file by itself.
+    pub(super) fn fill(&self, list: impl FnOnce(u64) -> FsResult<()>) -> FsResult<()> {
+        let cookie = self.reply.lock().cookie;
+        list(cookie)
     }
 
     pub(super) fn send(&self, ok: impl FnOnce(R)) {
