@@ -18,7 +18,7 @@ use holdfast_crypto::{ChunkId, ChunkKind};
 
 use crate::chunks::{ChunkSource, LoadError};
 use crate::format::entry::{Entry, FileNo, LinkedInode};
-use crate::format::node::{HashedEntry, Item, TreeChild, TreeNode, TreeRef};
+use crate::format::node::{HashedEntry, Item, LookedUp, TreeChild, TreeNode, TreeRef};
 
 mod apply;
 mod scan;
@@ -50,12 +50,7 @@ fn load_node<T: Item>(
     id: &ChunkId,
 ) -> Result<TreeNode<T>, LoadError> {
     let bytes = source.load(ChunkKind::Tree, id)?;
-    let damaged = || LoadError::Damaged {
-        kind: ChunkKind::Tree,
-        id: *id,
-        object: None,
-    };
-    let node = TreeNode::decode(&bytes).map_err(|_| damaged())?;
+    let node = TreeNode::decode(&bytes).map_err(|_| damaged(id))?;
     let found = match &node {
         TreeNode::Items(_) => 0,
         TreeNode::Children { level, .. } => *level,
@@ -63,7 +58,15 @@ fn load_node<T: Item>(
     if found == level {
         Ok(node)
     } else {
-        Err(damaged())
+        Err(damaged(id))
+    }
+}
+
+fn damaged(id: &ChunkId) -> LoadError {
+    LoadError::Damaged {
+        kind: ChunkKind::Tree,
+        id: *id,
+        object: None,
     }
 }
 
@@ -81,16 +84,18 @@ pub fn lookup_item<T: Item>(
 ) -> Result<Option<T>, LoadError> {
     let (mut level, mut id) = (tree.level, tree.id);
     loop {
-        match load_node::<T>(source, level, &id)? {
-            TreeNode::Items(items) => {
-                let found = items
-                    .binary_search_by(|item| (item.position(), item.name()).cmp(&(position, name)));
-                return Ok(found.ok().map(|place| items[place].clone()));
-            }
-            TreeNode::Children { children, .. } => match child_for(&children, position) {
+        let bytes = source.load(ChunkKind::Tree, &id)?;
+        match TreeNode::look_up(&bytes, position, name).map_err(|_| damaged(&id))? {
+            LookedUp::Item(found) if level == 0 => return Ok(found),
+            LookedUp::Children {
+                level: at,
+                children,
+            } if at == level => match child_for(&children, position) {
                 Some(child) => (level, id) = (level - 1, child.id),
                 None => return Ok(None),
             },
+            // Not of the level that its parent said.
+            _ => return Err(damaged(&id)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! References to trees and the nodes that they are made of: `docs/format/trees.md`.
 
+use std::cmp::Ordering;
+
 use holdfast_crypto::ChunkId;
 
 use super::codec::{Decoded, Reader, Writer};
@@ -220,11 +222,7 @@ impl<T: Item> TreeNode<T> {
 
     /// Reads what [`TreeNode::encode`] made.
     pub fn decode(bytes: &[u8]) -> Decoded<Self> {
-        let mut reader = Reader::new("tree node", bytes);
-        let tree = reader.u8()?;
-        reader.require(tree == T::TREE, "it belongs to another kind of tree")?;
-        let level = reader.u8()?;
-        reader.require(level <= MAX_LEVEL, "it is too deep")?;
+        let (mut reader, level) = begin::<T>(bytes)?;
         let node = if level == 0 {
             TreeNode::Items(read_items(&mut reader)?)
         } else {
@@ -236,6 +234,52 @@ impl<T: Item> TreeNode<T> {
         reader.finish()?;
         Ok(node)
     }
+
+    /// Reads no further than to the item with this position and name, and keeps no other: a listing needs all of
+    /// a node, who opens one file does not.
+    pub fn look_up(bytes: &[u8], position: u64, name: &[u8]) -> Decoded<LookedUp<T>> {
+        let (mut reader, level) = begin::<T>(bytes)?;
+        if level > 0 {
+            let children = read_children(&mut reader)?;
+            reader.finish()?;
+            return Ok(LookedUp::Children { level, children });
+        }
+        let count = reader.count(T::LEAST_BYTES)?;
+        reader.require(count > 0, "it is empty")?;
+        for _ in 0..count {
+            let item = T::read(&mut reader)?;
+            match (item.position(), item.name()).cmp(&(position, name)) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(LookedUp::Item(Some(item))),
+                Ordering::Greater => break,
+            }
+        }
+        Ok(LookedUp::Item(None))
+    }
+}
+
+/// What a node has of one item.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LookedUp<T> {
+    /// Level 0: the item, if it is there.
+    Item(Option<T>),
+    /// Above it, as in a [`TreeNode`].
+    Children {
+        /// 1 to [`MAX_LEVEL`].
+        level: u8,
+        /// Nodes of the level below.
+        children: Vec<TreeChild>,
+    },
+}
+
+/// A node up to its level.
+fn begin<T: Item>(bytes: &[u8]) -> Decoded<(Reader<'_>, u8)> {
+    let mut reader = Reader::new("tree node", bytes);
+    let tree = reader.u8()?;
+    reader.require(tree == T::TREE, "it belongs to another kind of tree")?;
+    let level = reader.u8()?;
+    reader.require(level <= MAX_LEVEL, "it is too deep")?;
+    Ok((reader, level))
 }
 
 fn read_items<T: Item>(reader: &mut Reader<'_>) -> Decoded<Vec<T>> {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::list::ListNode;
-use super::node::TreeNode;
+use super::node::{LookedUp, TreeNode};
 use super::*;
 
 type Folder = TreeNode<HashedEntry>;
@@ -136,9 +136,33 @@ proptest! {
         }
     }
 
+    /// In what can be decoded, an item that is looked up is the one that is there; what cannot is refused or read as far as needed.
+    #[test]
+    fn an_item_is_looked_up_without_the_others(folder in folder_node(), edits in edits(), other in any::<u64>()) {
+        let bytes = folder.encode();
+        let hostile = mutated(bytes.clone(), &edits);
+        for bytes in [bytes, hostile] {
+            let Ok(TreeNode::Items(items)) = Folder::decode(&bytes) else {
+                let _ = Folder::look_up(&bytes, other, b"name");
+                continue;
+            };
+            for item in &items {
+                let (hash, name) = (item.hash, &item.entry.name);
+                let there = LookedUp::Item(Some(item.clone()));
+                prop_assert_eq!(Folder::look_up(&bytes, hash, name), Ok(there));
+                let longer = [&name[..], b"x"].concat();
+                prop_assert_eq!(Folder::look_up(&bytes, hash, &longer), Ok(LookedUp::Item(None)));
+            }
+            if items.iter().all(|item| item.hash != other) {
+                prop_assert_eq!(Folder::look_up(&bytes, other, b"name"), Ok(LookedUp::Item(None)));
+            }
+        }
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = Folder::decode(&bytes);
+        let _ = Folder::look_up(&bytes, 0, b"name");
         let _ = Links::decode(&bytes);
         let _ = ListNode::decode(&bytes);
         let _ = IndexBody::decode(&bytes);
