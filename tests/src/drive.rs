@@ -66,6 +66,12 @@ impl<'a> Drive<'a> {
         self.folder.join("snapshots").join(device).join(snapshot)
     }
 
+    /// A folder that `backup` was given, in the newest snapshot.
+    pub fn backed_up(&self, source: &Path) -> PathBuf {
+        let below = source.strip_prefix("/").expect("an absolute path");
+        self.path("snapshots/latest").join(below)
+    }
+
     /// The daemon.
     pub fn pid(&self) -> Pid {
         self.pid

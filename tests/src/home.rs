@@ -179,6 +179,15 @@ impl Home {
         crate::Drive::mount(self, &[])
     }
 
+    /// From the next mount on the log holds so many mebibytes.
+    pub fn limit_log(&self, mib: u32) {
+        let config = self.holdfast_home().join("config.toml");
+        let settings = std::fs::read_to_string(&config).expect("its settings");
+        let limited = settings.replace("log_mib = 0\n", &format!("log_mib = {mib}\n"));
+        assert_ne!(limited, settings, "the settings have the limit");
+        std::fs::write(&config, limited).expect("written");
+    }
+
     /// All files below the store's folder `name`, such as `packs`, of an archive in the folder `store`.
     pub fn objects(&self, name: &str) -> Vec<PathBuf> {
         crate::trees::files_below(&self.path("store").join(name))

@@ -143,6 +143,15 @@ pub fn sources(root: &Path, folders: usize, files: usize) {
     }
 }
 
+/// A new folder of files of random bytes, called by their numbers, which are the seeds too.
+pub fn numbered(root: &Path, files: u64, bytes: usize) {
+    fs::create_dir_all(root).expect("folder");
+    for number in 0..files {
+        let content = random_bytes(number, bytes);
+        fs::write(root.join(number.to_string()), content).expect("file");
+    }
+}
+
 /// All regular files below a folder, in order.
 pub fn files_below(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -72,8 +72,7 @@ fn reading_a_file_takes_three_requests() {
     home.ok(&["backup", text(&source)]);
     fs::remove_dir_all(home.holdfast_home().join("cache")).expect("an empty cache");
     let drive = logged(&home);
-    let below = source.strip_prefix("/").expect("an absolute path");
-    let snapshot = drive.path("snapshots/latest").join(below);
+    let snapshot = drive.backed_up(&source);
     let files = trees::files_below(&snapshot);
     assert_eq!(files.len() as u64, FILES);
     let before = requests(&home);

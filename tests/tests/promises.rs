@@ -433,16 +433,11 @@ fn many_readers_of_cold_files_are_all_served() {
     const READERS: usize = 128;
     let (home, _) = Home::with_archive("laptop");
     let source = home.path("source");
-    fs::create_dir(&source).expect("a folder");
     // Between two files that are read lie others, so that they are in many parts of the packs.
-    for number in 0..READERS * 8 {
-        let content = trees::random_bytes(number as u64, 20_000);
-        fs::write(source.join(number.to_string()), content).expect("written");
-    }
+    trees::numbered(&source, READERS as u64 * 8, 20_000);
     home.ok(&["backup", text(&source)]);
     let drive = home.mount();
-    let below = source.strip_prefix("/").expect("an absolute path");
-    let snapshot = drive.path("snapshots/latest").join(below);
+    let snapshot = drive.backed_up(&source);
     let files: Vec<_> = (0..READERS)
         .map(|reader| {
             let path = snapshot.join((reader * 8).to_string());

@@ -114,11 +114,7 @@ fn a_full_local_disk_is_told_and_left() {
 #[test]
 fn a_full_log_is_told_and_left() {
     let (home, _) = Home::with_archive("laptop");
-    let config = home.holdfast_home().join("config.toml");
-    let settings = fs::read_to_string(&config).expect("its settings");
-    let limited = settings.replace("log_mib = 0\n", "log_mib = 24\n");
-    assert_ne!(limited, settings, "the settings have the limit");
-    fs::write(&config, limited).expect("written");
+    home.limit_log(24);
     until_full_and_back(&home);
 }
 

@@ -13,7 +13,7 @@ use holdfast_tests::home::text;
 use holdfast_tests::proxy::{Fault, Proxy};
 use holdfast_tests::servers::Secret;
 use holdfast_tests::trees::random_bytes;
-use holdfast_tests::{Drive, Home, S3Server, Seaweed, commands};
+use holdfast_tests::{Drive, Home, S3Server, Seaweed, commands, trees};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::size;
@@ -255,15 +255,10 @@ fn many_readers_of_a_hanging_store_keep_nobody_waiting() {
     let setup = Setup::new();
     let home = &setup.home;
     let source = home.path("source");
-    fs::create_dir(&source).expect("a folder");
-    for number in 0..FILES {
-        let path = source.join(number.to_string());
-        fs::write(path, random_bytes(number, BYTES)).expect("written");
-    }
+    trees::numbered(&source, FILES, BYTES);
     home.ok(&["backup", text(&source)]);
     let drive = home.mount();
-    let below = source.strip_prefix("/").expect("an absolute path");
-    let snapshot = drive.path("snapshots/latest").join(below);
+    let snapshot = drive.backed_up(&source);
     let files: Vec<_> = (0..READERS)
         .map(|reader| {
             let path = snapshot.join((reader % FILES).to_string());
@@ -361,21 +356,12 @@ fn aside(pack: &std::path::Path) -> PathBuf {
 fn writers_of_a_full_log_do_not_wait_behind_readers_of_a_hanging_store() {
     const READERS: u64 = 60;
     let (home, _) = Home::with_archive("laptop");
-    let config = home.holdfast_home().join("config.toml");
-    let settings = fs::read_to_string(&config).expect("read");
-    let limited = settings.replace("log_mib = 0\n", "log_mib = 48\n");
-    assert_ne!(settings, limited, "the setting has another name");
-    fs::write(&config, limited).expect("written");
+    home.limit_log(48);
     let source = home.path("source");
-    fs::create_dir(&source).expect("a folder");
-    for number in 0..READERS * 8 {
-        let content = random_bytes(number, 20_000);
-        fs::write(source.join(number.to_string()), content).expect("written");
-    }
+    trees::numbered(&source, READERS * 8, 20_000);
     home.ok(&["backup", text(&source)]);
     let drive = home.mount();
-    let below = source.strip_prefix("/").expect("an absolute path");
-    let snapshot = drive.path("snapshots/latest").join(below);
+    let snapshot = drive.backed_up(&source);
     let files: Vec<_> = (0..READERS)
         .map(|reader| fs::File::open(snapshot.join((reader * 8).to_string())).expect("opened"))
         .collect();
