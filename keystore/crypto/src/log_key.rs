@@ -11,7 +11,7 @@ use crate::commitment::{COMMITMENT_BYTES, Committed};
 use crate::error::CryptoError;
 use crate::secret::SecretBytes;
 use crate::user_key::UserKey;
-use crate::xaes::{NONCE_BYTES, TAG_BYTES, Xaes};
+use crate::xaes::{Bulk, NONCE_BYTES, TAG_BYTES, Xaes};
 
 /// Length of a log key wrapped by [`LogKey::wrap`].
 pub const WRAPPED_LOG_KEY_BYTES: usize = NONCE_BYTES + 32 + TAG_BYTES + COMMITMENT_BYTES;
@@ -22,7 +22,7 @@ const WHAT: &str = "a wrapped log key";
 pub struct LogKey {
     /// Kept for wrapping.
     secret: SecretBytes,
-    cipher: Xaes,
+    cipher: Xaes<Bulk>,
 }
 
 impl LogKey {

@@ -1,17 +1,19 @@
 //! The session key: encrypts the chunks of one mount.
 
+use std::ops::Range;
+
 use crate::SUITE;
 use crate::ciphertext::Ciphertext;
 use crate::error::CryptoError;
 use crate::ids::{ChunkId, ChunkKind};
 use crate::secret::SecretBytes;
-use crate::xaes::Xaes;
+use crate::xaes::{Bulk, Xaes};
 
 /// 256 random bits, new with every mount, stored wrapped to the archive's public key.
 pub struct SessionKey {
     /// Kept for wrapping.
     secret: SecretBytes,
-    cipher: Xaes,
+    cipher: Xaes<Bulk>,
 }
 
 impl SessionKey {
@@ -59,6 +61,17 @@ impl SessionKey {
     ) -> Result<Vec<u8>, CryptoError> {
         self.cipher
             .decrypt("a chunk", &chunk_associated_data(kind, id), stored)
+    }
+
+    /// The same in the room of the stored form; says where in it the plaintext stands.
+    pub fn decrypt_chunk_in_place(
+        &self,
+        kind: ChunkKind,
+        id: &ChunkId,
+        stored: &mut [u8],
+    ) -> Result<Range<usize>, CryptoError> {
+        self.cipher
+            .decrypt_in_place("a chunk", &chunk_associated_data(kind, id), stored)
     }
 }
 

@@ -95,7 +95,8 @@ mod tests {
                 .decrypt_recovery_code(b"place", &stored)
                 .is_err()
         );
-        let short = Xaes::new(&derive(key.expose_secret(), "recovery-code"))
+        let short = key
+            .code_cipher()
             .encrypt(&associated("recovery-code", b"place"), b"short");
         assert!(
             key.decrypt_recovery_code(b"place", short.as_bytes())

@@ -114,7 +114,7 @@ impl RootKey {
 
     /// Encrypts the barrier's keyring; `place` says for which keystore and epoch.
     pub(crate) fn encrypt_keyring(&self, place: &[u8], keyring: &[u8]) -> Vec<u8> {
-        let cipher = Xaes::new(&derive(self.0.expose(), "root-key/keyring"));
+        let cipher: Xaes = Xaes::new(&derive(self.0.expose(), "root-key/keyring"));
         cipher
             .encrypt(&associated("keyring", place), keyring)
             .into_bytes()
@@ -125,7 +125,7 @@ impl RootKey {
         place: &[u8],
         stored: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-        let cipher = Xaes::new(&derive(self.0.expose(), "root-key/keyring"));
+        let cipher: Xaes = Xaes::new(&derive(self.0.expose(), "root-key/keyring"));
         cipher
             .decrypt("the keyring", &associated("keyring", place), stored)
             .map(Zeroizing::new)

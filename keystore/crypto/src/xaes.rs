@@ -5,24 +5,31 @@
 //! nonce. With 192 random bits no counter has to survive a crash or be shared between processes:
 //! after 2⁸⁰ messages under one key a nonce has repeated with probability 2⁻³².
 //!
-//! This is the only file that names the cipher.
+//! This is the only module that names the cipher. It comes from two libraries: [`Wiped`] for what holds keys,
+//! [`Bulk`] for the user's contents.
 
-use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::aead::{AeadInOut, KeyInit};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use aes_gcm::aead::KeyInit;
 use aes_gcm::aes::Aes256;
 use aes_gcm::aes::cipher::BlockCipherEncrypt;
-use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use zeroize::Zeroize;
 
 use crate::ciphertext::Ciphertext;
 use crate::error::CryptoError;
 use crate::secret::{SecretBytes, fill_random};
 
+mod libraries;
+
+pub(crate) use libraries::{Bulk, Wiped};
+use libraries::{GCM_NONCE_BYTES, Gcm, WrongTag};
+
 pub(crate) const NONCE_BYTES: usize = 24;
 pub(crate) const TAG_BYTES: usize = 16;
 
 /// A key ready for use: its AES key schedule and CMAC subkey are computed once, not per message.
-pub(crate) struct Xaes(Box<Schedule>);
+pub(crate) struct Xaes<C = Wiped>(Box<Schedule>, PhantomData<C>);
 
 struct Schedule {
     /// Zeroes itself (feature `zeroize` of the cipher).
@@ -37,14 +44,14 @@ impl Drop for Schedule {
     }
 }
 
-impl Xaes {
+impl<C: Gcm> Xaes<C> {
     pub(crate) fn new(key: &SecretBytes) -> Self {
         let aes = Aes256::new(key.expose().into());
         let mut l = aes_gcm::aes::Block::default();
         aes.encrypt_block(&mut l);
         let k1 = double(u128::from_be_bytes(l.into())).to_be_bytes();
         l.as_mut_slice().zeroize();
-        Xaes(Box::new(Schedule { aes, k1 }))
+        Xaes(Box::new(Schedule { aes, k1 }), PhantomData)
     }
 
     /// `nonce || ciphertext || tag` as a new vector of exactly that size.
@@ -107,9 +114,7 @@ impl Xaes {
         out: &mut Vec<u8>,
     ) {
         let (cipher, gcm_nonce) = self.message_cipher(nonce);
-        let tag = cipher
-            .encrypt_inout_detached(&gcm_nonce, associated, InOutBuf::from(&mut out[start..]))
-            .expect("nothing that fits in memory here comes near 64 GiB");
+        let tag = cipher.encrypt(gcm_nonce, associated, &mut out[start..]);
         out.extend_from_slice(&tag);
     }
 
@@ -121,33 +126,44 @@ impl Xaes {
         associated: &[u8],
         stored: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        let malformed = CryptoError::Malformed { what };
-        let (nonce, rest) = stored.split_first_chunk().ok_or(malformed.clone())?;
-        let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(malformed)?;
-        let (cipher, gcm_nonce) = self.message_cipher(nonce);
-        let mut plaintext = body.to_vec();
-        cipher
-            .decrypt_inout_detached(
-                &gcm_nonce,
-                associated,
-                InOutBuf::from(plaintext.as_mut_slice()),
-                &Tag::from(*tag),
-            )
-            .map_err(|_| CryptoError::Authentication { what })?;
+        let (nonce, body, tag) = parts(what, stored)?;
+        let mut plaintext = stored[body].to_vec();
+        self.decrypt_detached(what, associated, &nonce, &mut plaintext, &tag)?;
         Ok(plaintext)
     }
 
-    /// Steps 3 to 6 of the specification: AES-256-GCM with the key of one message, and its nonce.
-    fn message_cipher(
+    /// The same in the room of the ciphertext; says where in it the plaintext stands. If the tag is
+    /// wrong, nothing of any use stands there any more.
+    pub(crate) fn decrypt_in_place(
         &self,
+        what: &'static str,
+        associated: &[u8],
+        stored: &mut [u8],
+    ) -> Result<Range<usize>, CryptoError> {
+        let (nonce, body, tag) = parts(what, stored)?;
+        self.decrypt_detached(what, associated, &nonce, &mut stored[body.clone()], &tag)?;
+        Ok(body)
+    }
+
+    fn decrypt_detached(
+        &self,
+        what: &'static str,
+        associated: &[u8],
         nonce: &[u8; NONCE_BYTES],
-    ) -> (Aes256Gcm, Nonce<aes_gcm::aead::consts::U12>) {
-        let mut gcm_nonce = Nonce::default();
-        gcm_nonce.copy_from_slice(&nonce[12..]);
-        (
-            Aes256Gcm::new(self.message_key(nonce).expose().into()),
-            gcm_nonce,
-        )
+        body: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+    ) -> Result<(), CryptoError> {
+        let (cipher, gcm_nonce) = self.message_cipher(nonce);
+        cipher
+            .decrypt(gcm_nonce, associated, body, tag)
+            .map_err(|WrongTag| CryptoError::Authentication { what })
+    }
+
+    /// Steps 3 to 6 of the specification: AES-256-GCM with the key of one message, and its nonce.
+    fn message_cipher(&self, nonce: &[u8; NONCE_BYTES]) -> (C, [u8; GCM_NONCE_BYTES]) {
+        let mut gcm_nonce = [0; GCM_NONCE_BYTES];
+        gcm_nonce.copy_from_slice(&nonce[NONCE_BYTES - GCM_NONCE_BYTES..]);
+        (C::new(&self.message_key(nonce)), gcm_nonce)
     }
 
     fn message_key(&self, nonce: &[u8; NONCE_BYTES]) -> SecretBytes {
@@ -164,6 +180,17 @@ impl Xaes {
         }
         key
     }
+}
+
+/// A stored message's nonce, where its ciphertext stands, and its tag.
+fn parts(
+    what: &'static str,
+    stored: &[u8],
+) -> Result<([u8; NONCE_BYTES], Range<usize>, [u8; TAG_BYTES]), CryptoError> {
+    let malformed = CryptoError::Malformed { what };
+    let (nonce, rest) = stored.split_first_chunk().ok_or(malformed.clone())?;
+    let (body, tag) = rest.split_last_chunk().ok_or(malformed)?;
+    Ok((*nonce, NONCE_BYTES..NONCE_BYTES + body.len(), *tag))
 }
 
 /// Multiplication by x in GF(2¹²⁸), without a branch on the secret (NIST SP 800-38B, 6.1).

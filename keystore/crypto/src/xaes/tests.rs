@@ -8,10 +8,31 @@ fn cipher(key: [u8; 32]) -> Xaes {
     Xaes::new(&SecretBytes::copy_of(&key))
 }
 
+fn bulk(key: [u8; 32]) -> Xaes<Bulk> {
+    Xaes::new(&SecretBytes::copy_of(&key))
+}
+
+/// What both libraries make of it.
 fn encrypt(key: [u8; 32], nonce: &[u8; 24], associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::new();
+    let (mut stored, mut by_bulk) = (Vec::new(), Vec::new());
     cipher(key).encrypt_with_nonce(nonce, associated, plaintext, &mut stored);
+    bulk(key).encrypt_with_nonce(nonce, associated, plaintext, &mut by_bulk);
+    assert_eq!(stored, by_bulk);
     stored[NONCE_BYTES..].to_vec()
+}
+
+/// What both libraries make of it, in a new vector and in place.
+fn decrypt(key: [u8; 32], associated: &[u8], stored: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    let opened = cipher(key).decrypt("test", associated, stored);
+    assert_eq!(bulk(key).decrypt("test", associated, stored), opened);
+    let (mut one, mut two) = (stored.to_vec(), stored.to_vec());
+    let place = cipher(key).decrypt_in_place("test", associated, &mut one);
+    let in_place = place.map(|place| one[place].to_vec());
+    assert_eq!(in_place, opened);
+    let place = bulk(key).decrypt_in_place("test", associated, &mut two);
+    let in_place = place.map(|place| two[place].to_vec());
+    assert_eq!(in_place, opened);
+    opened
 }
 
 const NONCE: &[u8; 24] = b"ABCDEFGHIJKLMNOPQRSTUVWX";
@@ -69,10 +90,7 @@ fn published_accumulated_vector() {
         let stored = encrypt(key, &nonce, &associated, &plaintext);
         accumulated.update(&stored);
         let whole = [nonce.as_slice(), &stored].concat();
-        assert_eq!(
-            cipher(key).decrypt("test", &associated, &whole),
-            Ok(plaintext)
-        );
+        assert_eq!(decrypt(key, &associated, &whole), Ok(plaintext));
     }
     let mut hash = [0; 32];
     accumulated.finalize_xof().read(&mut hash);
@@ -110,7 +128,7 @@ fn every_message_has_its_own_nonce() {
 fn too_short_is_malformed() {
     for length in 0..40 {
         assert_eq!(
-            cipher([7; 32]).decrypt("test", b"", &vec![0; length]),
+            decrypt([7; 32], b"", &vec![0; length]),
             Err(CryptoError::Malformed { what: "test" })
         );
     }
@@ -125,20 +143,37 @@ proptest! {
         bit in 0_u8..8,
     ) {
         let refused = Err(CryptoError::Authentication { what: "test" });
-        let cipher = cipher([7; 32]);
-        let stored = cipher.encrypt(&associated, &plaintext).into_bytes();
-        prop_assert_eq!(cipher.decrypt("test", &associated, &stored), Ok(plaintext));
+        let key = [7; 32];
+        let stored = bulk(key).encrypt(&associated, &plaintext).into_bytes();
+        prop_assert_eq!(decrypt(key, &associated, &stored), Ok(plaintext));
 
         let mut damaged = stored.clone();
         damaged[place.index(stored.len())] ^= 1_u8 << bit;
-        prop_assert_eq!(cipher.decrypt("test", &associated, &damaged), refused.clone());
+        prop_assert_eq!(decrypt(key, &associated, &damaged), refused.clone());
 
         let mut other = associated.clone();
         other[place.index(associated.len())] ^= 1_u8 << bit;
-        prop_assert_eq!(cipher.decrypt("test", &other, &stored), refused.clone());
+        prop_assert_eq!(decrypt(key, &other, &stored), refused.clone());
 
-        prop_assert_eq!(self::cipher([8; 32]).decrypt("test", &associated, &stored), refused.clone());
-        prop_assert!(cipher.decrypt("test", &associated, &stored[..stored.len() - 1]).is_err());
+        prop_assert_eq!(decrypt([8; 32], &associated, &stored), refused.clone());
+        prop_assert!(decrypt(key, &associated, &stored[..stored.len() - 1]).is_err());
+    }
+
+    /// Long enough for the ways that the libraries take with many blocks at once, on this processor.
+    #[test]
+    fn both_libraries_make_the_same_of_long_messages(
+        length in 0..40_000_usize,
+        seed in any::<u8>(),
+        nonce in any::<[u8; 24]>(),
+        place in any::<prop::sample::Index>(),
+    ) {
+        let key = [seed; 32];
+        let plaintext: Vec<u8> = (0..length).map(|at| (at * 31 >> 3) as u8 ^ seed).collect();
+        let mut stored = [nonce.as_slice(), &encrypt(key, &nonce, b"long", &plaintext)].concat();
+        prop_assert_eq!(decrypt(key, b"long", &stored), Ok(plaintext));
+        let at = place.index(stored.len());
+        stored[at] ^= 1;
+        prop_assert!(decrypt(key, b"long", &stored).is_err());
     }
 }
 
