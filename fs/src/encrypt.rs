@@ -53,7 +53,36 @@ pub fn decrypt(
     stored: &[u8],
 ) -> Result<Bytes, DecryptError> {
     let compressed = session.decrypt_chunk(kind, id, stored)?;
-    let plaintext = decompress(Bytes::from(compressed), raw_length as usize)?;
+    unpack(ids, kind, id, raw_length, Bytes::from(compressed))
+}
+
+/// The same for a stored chunk that is not wanted any more and stands in memory by itself: where nobody else
+/// holds it, its room becomes the plaintext's.
+pub fn decrypt_owned(
+    session: &SessionKey,
+    ids: &ChunkIdKey,
+    kind: ChunkKind,
+    id: &ChunkId,
+    raw_length: u32,
+    stored: Bytes,
+) -> Result<Bytes, DecryptError> {
+    match stored.try_into_mut() {
+        Ok(mut stored) => {
+            let plaintext = session.decrypt_chunk_in_place(kind, id, &mut stored)?;
+            unpack(ids, kind, id, raw_length, stored.freeze().slice(plaintext))
+        }
+        Err(shared) => decrypt(session, ids, kind, id, raw_length, &shared),
+    }
+}
+
+fn unpack(
+    ids: &ChunkIdKey,
+    kind: ChunkKind,
+    id: &ChunkId,
+    raw_length: u32,
+    compressed: Bytes,
+) -> Result<Bytes, DecryptError> {
+    let plaintext = decompress(compressed, raw_length as usize)?;
     if ids.id(id.epoch, kind, &plaintext) != *id {
         return Err(DecryptError::OtherContent);
     }

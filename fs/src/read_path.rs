@@ -188,6 +188,13 @@ fn disk_key(id: &ChunkId) -> &[u8; 32] {
     &id.hash
 }
 
+/// A chunk's ciphertext as it came.
+struct Fetched {
+    bytes: Bytes,
+    /// Not a part of something longer: its room may become the plaintext's.
+    alone: bool,
+}
+
 /// Why one copy could not be read.
 #[derive(Clone, Debug)]
 enum ReadError {
@@ -434,13 +441,30 @@ impl ReadPath {
         let stored = self.fetch_stored(place)?;
         // Behind it: what is fetched ahead must not be in the way where the line is narrow.
         self.follow(place);
-        let plaintext = self
-            .open(&session, kind, id, place.raw, &stored)
-            .ok_or(ReadError::Damaged)?;
-        if kind != ChunkKind::Data || place.stored > SMALL_CHUNK_BYTES {
-            self.keep_stored(kind, id, place.raw, &place.key, &stored);
+        let keeps = kind != ChunkKind::Data || place.stored > SMALL_CHUNK_BYTES;
+        self.open_fetched(&session, kind, id, place, stored, keeps)
+            .ok_or(ReadError::Damaged)
+    }
+
+    /// Opens what came from the store. Where it is wanted on disk, and kept there if `keeps`, it stays as it is.
+    fn open_fetched(
+        &self,
+        session: &SessionKey,
+        kind: ChunkKind,
+        id: &ChunkId,
+        place: &Location,
+        stored: Fetched,
+        keeps: bool,
+    ) -> Option<Bytes> {
+        if !stored.alone || keeps && self.caches.disk_of(kind).is_some() {
+            let plaintext = self.open(session, kind, id, place.raw, &stored.bytes)?;
+            if keeps {
+                self.keep_stored(kind, id, place.raw, &place.key, &stored.bytes);
+            }
+            return Some(plaintext);
         }
-        Ok(plaintext)
+        let ids = &self.keychain.epoch(id.epoch)?.chunk_ids;
+        crate::encrypt::decrypt_owned(session, ids, kind, id, place.raw, stored.bytes).ok()
     }
 
     /// Fetches the blocks ahead of somebody who reads small chunks in the order in which they are stored.
@@ -453,13 +477,15 @@ impl ReadPath {
     }
 
     /// A chunk's ciphertext from one place, unopened.
-    fn fetch_stored(&self, place: &Location) -> Result<Bytes, ReadError> {
+    fn fetch_stored(&self, place: &Location) -> Result<Fetched, ReadError> {
         let range = place.range();
         let size = self.places.size_of(&place.pack).unwrap_or(0);
-        if place.stored > SMALL_CHUNK_BYTES || size < range.end {
-            return self.range(place.pack, range);
-        }
-        self.blocks.load(place.pack, range, size)
+        let alone = place.stored > SMALL_CHUNK_BYTES || size < range.end;
+        let bytes = match alone {
+            true => self.range(place.pack, range)?,
+            false => self.blocks.load(place.pack, range, size)?,
+        };
+        Ok(Fetched { bytes, alone })
     }
 
     fn range(&self, pack: Digest, range: Range<u64>) -> Result<Bytes, ReadError> {
@@ -596,8 +622,8 @@ impl ReadPath {
         let session = self
             .session_key(&place.key)
             .map_err(|_| self.damaged(kind, id, place))?;
-        match self.open(&session, kind, id, place.raw, &stored) {
-            Some(_) => Ok(stored),
+        match self.open(&session, kind, id, place.raw, &stored.bytes) {
+            Some(_) => Ok(stored.bytes),
             None => Err(self.damaged(kind, id, place)),
         }
     }
@@ -628,7 +654,7 @@ impl ReadPath {
         }
         for (pack, mut chunks) in by_pack {
             chunks.sort_by_key(|(_, place)| place.offset);
-            for span in merge(chunks) {
+            for span in merge(chunks, self.caches.packs_on_disk.is_some()) {
                 let this = Arc::clone(self);
                 self.runtime
                     .spawn(async move { this.fetch_span(pack, span).await });
@@ -671,7 +697,7 @@ impl ReadPath {
             let start = claimed[0].2.range().start;
             let end = claimed[claimed.len() - 1].2.range().end;
             // Dropping the pilots lets everybody who waits fetch for themselves.
-            let bytes = match end - start {
+            let mut bytes = match end - start {
                 // The blocks stay: the next small files are in them too.
                 ..BLOCK_BYTES => None,
                 _ => match self.range(pack, start..end) {
@@ -680,11 +706,17 @@ impl ReadPath {
                 },
             };
             for (pilot, id, place) in claimed {
-                let stored = match &bytes {
-                    Some(bytes) => {
-                        let range = place.range();
-                        bytes.slice((range.start - start) as usize..(range.end - start) as usize)
-                    }
+                let range = place.range();
+                let stored = match &mut bytes {
+                    Some(bytes) if range == (start..end) => Fetched {
+                        bytes: std::mem::take(bytes),
+                        alone: true,
+                    },
+                    Some(bytes) => Fetched {
+                        bytes: bytes
+                            .slice((range.start - start) as usize..(range.end - start) as usize),
+                        alone: false,
+                    },
                     None => match self.fetch_stored(&place) {
                         Ok(stored) => stored,
                         Err(_) => return,
@@ -693,11 +725,12 @@ impl ReadPath {
                 let Ok(session) = self.session_key(&place.key) else {
                     continue;
                 };
-                let Some(plain) = self.open(&session, place.kind, &id, place.raw, &stored) else {
+                let Some(plain) =
+                    self.open_fetched(&session, place.kind, &id, &place, stored, true)
+                else {
                     continue;
                 };
                 self.keep(place.kind, &id, plain.clone());
-                self.keep_stored(place.kind, &id, place.raw, &place.key, &stored);
                 pilot.land(plain);
             }
         });
@@ -706,12 +739,17 @@ impl ReadPath {
     }
 }
 
-/// Cuts chunks of one pack, sorted by offset, into spans for one request each.
-fn merge(chunks: Vec<(ChunkId, Location)>) -> Vec<Vec<(ChunkId, Location)>> {
+/// Cuts chunks of one pack, sorted by offset, into spans for one request each. Where a request costs nothing,
+/// a chunk that is not small is one by itself: it is opened where it was read, sooner, and on another core than the next.
+fn merge(chunks: Vec<(ChunkId, Location)>, is_remote: bool) -> Vec<Vec<(ChunkId, Location)>> {
+    let is_small = |place: &Location| is_remote || place.stored <= SMALL_CHUNK_BYTES;
     let mut spans: Vec<Vec<(ChunkId, Location)>> = Vec::new();
     for chunk in chunks {
         let Range { start, end } = chunk.1.range();
-        if let Some(span) = spans.last_mut() {
+        if let Some(span) = spans.last_mut()
+            && is_small(&chunk.1)
+            && is_small(&span[0].1)
+        {
             let first = span[0].1.range().start;
             let before_end = span[span.len() - 1].1.range().end;
             if start.saturating_sub(before_end) <= GAP_BYTES && end - first <= SPAN_BYTES {
