@@ -451,6 +451,11 @@ impl Archive {
         Ok(self.places.chunks_of(&[*pack])?.pop())
     }
 
+    /// How many bytes of chunks can be fetched ahead; more would drive out what nobody has read yet.
+    pub fn prefetch_room(&self) -> u64 {
+        self.read.prefetch_room()
+    }
+
     /// Begins to fetch chunks that will be wanted soon.
     pub fn prefetch(&self, wanted: &[(ChunkKind, ChunkId)]) {
         self.read.prefetch(wanted);

@@ -17,6 +17,7 @@ mod import;
 mod kernel;
 mod listing;
 mod names;
+mod read_ahead;
 mod space;
 mod status;
 pub mod types;
@@ -74,6 +75,7 @@ pub struct Filesystem {
     pub(crate) snapshots: SnapshotsView,
     pub(crate) work: background::Work,
     handles: Mutex<HashMap<u64, files::Handle>>,
+    readers: Mutex<read_ahead::Readers>,
     next_handle: AtomicU64,
     memory_limit: u64,
     /// Time from one automatic snapshot to the next.
@@ -207,6 +209,7 @@ impl Filesystem {
             write,
             work: background::Work::default(),
             handles: Mutex::default(),
+            readers: Mutex::default(),
             next_handle: AtomicU64::new(1),
             memory_limit,
             automatic,

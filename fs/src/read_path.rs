@@ -628,10 +628,15 @@ impl ReadPath {
         }
     }
 
+    /// How many bytes of chunks can be fetched ahead.
+    pub(crate) fn prefetch_room(&self) -> u64 {
+        self.caches.memory.chunks.budget_bytes() as u64 / 2
+    }
+
     /// Begins to fetch chunks that will be wanted soon, as few and long ranges. Errors show when the
     /// chunk is loaded.
     pub(crate) fn prefetch(self: &Arc<Self>, wanted: &[(ChunkKind, ChunkId)]) {
-        let mut room = self.caches.memory.chunks.budget_bytes() as u64 / 2;
+        let mut room = self.prefetch_room();
         let mut by_pack: BTreeMap<Digest, Vec<(ChunkId, Location)>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
         for (kind, id) in wanted {
@@ -683,7 +688,8 @@ impl ReadPath {
         let task = runtime::waiting().spawn_blocking(move || {
             let claim = |(id, place): &(ChunkId, Location)| {
                 let key = (place.kind, *id);
-                let wanted = !self.is_here(place.kind, id);
+                let wanted = !self.is_here(place.kind, id)
+                    && !self.caches.memory.chunks.is_loading(place.kind, id);
                 wanted
                     .then(|| self.prefetched.try_fly(key))
                     .flatten()

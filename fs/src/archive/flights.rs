@@ -71,6 +71,11 @@ impl<K: Eq + Hash + Copy, V: Clone> Flights<K, V> {
         })
     }
 
+    /// Whether somebody is under way.
+    pub fn is_under_way(&self, key: &K) -> bool {
+        self.under_way.lock().contains_key(key)
+    }
+
     /// Becomes the pilot, or waits for the one who is.
     pub fn board(&self, key: K, deadline: Option<Instant>) -> Boarding<'_, K, V> {
         loop {

@@ -44,6 +44,11 @@ impl ChunkCache {
         self.state.lock().chunks.get(&(kind, *id)).cloned()
     }
 
+    /// Whether somebody loads it at present.
+    pub fn is_loading(&self, kind: ChunkKind, id: &ChunkId) -> bool {
+        self.flights.is_under_way(&(kind, *id))
+    }
+
     /// The chunk from here, or from `load`, which runs without a lock held and once for all callers
     /// that come while it does; they share its error too, but each waits until its own deadline. A caller
     /// that may not wait asks [`ChunkCache::get`] only.

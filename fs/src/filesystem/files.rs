@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use holdfast_crypto::{ChunkId, ChunkKind};
 
 use super::attributes::CAPABILITY;
+use super::read_ahead::Sequence;
 use super::*;
 use crate::chunks::{ChunkSink, LoadError};
 use crate::content::{Content, ExtentSource, Origin, Part, Placed, Unlogged};
@@ -21,10 +22,6 @@ pub const MAX_FILE_BYTES: u64 = 1 << 48;
 const DIRECT_CHUNK_BYTES: u64 = 128 << 10;
 /// From so much that is not cut on, a file that is written in order is cut.
 pub(super) const CUT_FROM_BYTES: u64 = 9 << 20;
-const FIRST_WINDOW_BYTES: u64 = 1 << 20;
-const LAST_WINDOW_BYTES: u64 = 64 << 20;
-/// Reads may come in another order by so much and still be sequential.
-const REORDERED_BYTES: u64 = 1 << 20;
 /// A read whose extents were released under it is planned again; a commit cannot do that often.
 const READ_ROUNDS: usize = 4;
 /// A writer waits so long for its file to be cut.
@@ -33,38 +30,15 @@ const LONGEST_CUT: Duration = Duration::from_secs(1);
 /// An open file or folder.
 pub(super) struct Handle {
     sync: bool,
-    next_offset: u64,
-    window_bytes: u64,
-    fetched_to: u64,
+    sequence: Sequence,
 }
 
 impl Handle {
     pub(super) fn new(sync: bool) -> Self {
         Handle {
             sync,
-            next_offset: 0,
-            window_bytes: 0,
-            fetched_to: 0,
+            sequence: Sequence::default(),
         }
-    }
-
-    /// What to fetch ahead after a read of this range.
-    fn ahead(&mut self, range: &Range<u64>) -> Option<Range<u64>> {
-        let near = range.start.abs_diff(self.next_offset) <= REORDERED_BYTES;
-        self.next_offset = range.end.max(if near { self.next_offset } else { 0 });
-        if !near {
-            (self.window_bytes, self.fetched_to) = (0, 0);
-            return None;
-        }
-        let wanted = self.next_offset + self.window_bytes.max(FIRST_WINDOW_BYTES);
-        // Half a window of what was fetched is left: nothing yet.
-        if self.fetched_to >= self.next_offset + self.window_bytes / 2 && self.window_bytes > 0 {
-            return None;
-        }
-        self.window_bytes = (self.window_bytes * 2).clamp(FIRST_WINDOW_BYTES, LAST_WINDOW_BYTES);
-        let from = self.fetched_to.max(self.next_offset);
-        self.fetched_to = wanted.max(self.next_offset + self.window_bytes);
-        Some(from..self.fetched_to)
     }
 }
 
@@ -148,14 +122,11 @@ impl Filesystem {
         let mut rounds = READ_ROUNDS;
         loop {
             let content = self.content(ino)?;
+            self.read_ahead(&content, handle, &range);
             rounds -= 1;
             match self.read_content(&content, range.clone()) {
                 Err(FsError::Io { .. }) if rounds > 0 && !content.is_chunked() => continue,
-                Err(error) => return Err(error),
-                Ok(bytes) => {
-                    self.read_ahead(&content, handle, &range);
-                    return Ok(bytes);
-                }
+                result => return result,
             }
         }
     }
@@ -210,14 +181,18 @@ impl Filesystem {
 
     /// Fetches what a sequential reader will want.
     fn read_ahead(&self, content: &Content, handle: u64, range: &Range<u64>) {
+        let now = Instant::now();
+        let room = self.archive.prefetch_room();
+        let share = self.readers.lock().share(handle, room, now);
         let ahead = self
             .handles
             .lock()
             .get_mut(&handle)
-            .and_then(|handle| handle.ahead(range));
+            .and_then(|handle| handle.sequence.ahead(range, share));
         let Some(ahead) = ahead.filter(|ahead| ahead.start < content.size()) else {
             return;
         };
+        self.readers.lock().note(handle, now);
         // Only what is at hand is asked for the plan: a reader does not wait for reading ahead.
         let plan = || content.plan(ahead.start..ahead.end.min(content.size()), &self.archive);
         let Ok(parts) = crate::blocking::without_waiting(plan) else {
