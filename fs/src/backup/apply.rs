@@ -179,7 +179,6 @@ impl<'a> Applier<'a> {
             self.checkpoint = Instant::now();
             self.filesystem.commits.ask_checkpoint();
         }
-        self.filesystem.import_pause(CHANGED_FILES)?;
         Ok(())
     }
 
@@ -248,6 +247,8 @@ impl<'a> Applier<'a> {
     }
 
     fn apply_batch(&mut self) -> Result<(), BackupError> {
+        // Not only when all that is stored was applied: one pack can hold several times so many.
+        self.filesystem.import_pause(CHANGED_FILES)?;
         if self.batch.is_empty() {
             return Ok(());
         }

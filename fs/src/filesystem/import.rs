@@ -369,10 +369,16 @@ impl Filesystem {
     }
 
     /// Waits while more files than this are changed and in no commit, for as long as commits
-    /// come about.
-    pub fn import_pause(&self, changed_files: usize) -> FsResult<()> {
-        while self.namespace.lock().changed_files() > changed_files {
-            self.commits.ask_checkpoint();
+    /// come about. One is asked for when they are half as many: it is made while others come in.
+    pub fn import_pause(&self, most: usize) -> FsResult<()> {
+        loop {
+            let changed = self.namespace.lock().changed_files();
+            if changed > most / 2 {
+                self.commits.ask_checkpoint();
+            }
+            if changed <= most {
+                return Ok(());
+            }
             if self.log.is_read_only() || self.commits.has_ended() {
                 return Err(FsError::ReadOnly);
             }
@@ -381,7 +387,6 @@ impl Filesystem {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(())
     }
 }
 
