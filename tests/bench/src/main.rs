@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Tools take turns within a round, so that a machine that is busy for a while is busy for all of
-//! them, and medians over the rounds are compared. Nothing is removed within a round, and 61 s pass between a
-//! removal and the next round: see `scratch`. Everything lies in one temporary folder, which is
+//! them, and medians over the rounds are compared. Nothing is removed while the disk has room for another round, and
+//! 361 s pass between a removal and the next one: see `scratch`. Everything lies in one temporary folder, which is
 //! gone at the end, also after an error or Ctrl-C; only kill -9 of this program leaves it.
 
 use std::path::{Path, PathBuf};

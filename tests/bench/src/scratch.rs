@@ -13,13 +13,13 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::children::{Children, last_lines};
 
-/// A folder of everything that one round makes, removed when the round ends.
+/// A folder of everything that one round makes.
 pub const ROUND: &str = "round";
 
-/// ext4 passes over inodes that were deleted within the last 60 s (`recently_deleted` in
-/// fs/ext4/ialloc.c, `RECENTCY_MIN`), and searches on for each file that is made. Whoever comes right after a large
-/// removal makes files several times slower.
-const UNTIL_INODES_ARE_FREE: Duration = Duration::from_secs(61);
+/// ext4 passes over inodes that were deleted within the last 360 s (`recently_deleted` in fs/ext4/ialloc.c:
+/// `RECENTCY_MIN`, and `RECENTCY_DIRTY` where a neighbour in the table was made since), and searches on for each file
+/// that is made. Whoever comes after a large removal makes files several times slower.
+const UNTIL_INODES_ARE_FREE: Duration = Duration::from_secs(361);
 
 /// f_type of a file system in memory (statfs(2)).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -28,6 +28,10 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 pub struct Scratch {
     folder: tempfile::TempDir,
     removed_at: Cell<Option<Instant>>,
+    /// What the disk had free when the round began: bytes, inodes.
+    at_begin: Cell<(u64, u64)>,
+    /// Rounds that were not removed.
+    kept: Cell<u32>,
 }
 
 impl Scratch {
@@ -40,13 +44,14 @@ impl Scratch {
         Ok(Scratch {
             folder,
             removed_at: Cell::new(None),
+            at_begin: Cell::default(),
+            kept: Cell::new(0),
         })
     }
 
     /// An error if the disk has less room than this, with what to do about it.
     pub fn require_free(&self, bytes: u64) -> anyhow::Result<()> {
-        let disk = rustix::fs::statvfs(self.folder.path())?;
-        let free = disk.f_bavail * disk.f_frsize;
+        let (free, _) = self.free()?;
         anyhow::ensure!(
             free >= bytes,
             "the disk of {} has {:.1} GB free and this run needs about {:.1} GB; take less data, fewer tools (--only) or another disk (--scratch)",
@@ -64,12 +69,12 @@ impl Scratch {
 
     /// The same for inodes, where the file system counts them.
     pub fn require_inodes(&self, inodes: u64) -> anyhow::Result<()> {
-        let disk = rustix::fs::statvfs(self.folder.path())?;
+        let (_, free) = self.free()?;
         anyhow::ensure!(
-            disk.f_files == 0 || disk.f_favail >= inodes,
+            free >= inodes,
             "the disk of {} has {} inodes free and this run needs about {inodes}; take fewer files or another disk (--scratch)",
             self.folder.path().display(),
-            disk.f_favail,
+            free,
         );
         Ok(())
     }
@@ -87,28 +92,56 @@ impl Scratch {
 
     /// Before a round: waits until ext4 gives away again the inodes of what `end_round` removed.
     pub fn begin_round(&self, children: &Children) -> anyhow::Result<()> {
-        let Some(removed_at) = self.removed_at.take() else {
-            return Ok(());
-        };
-        let left = UNTIL_INODES_ARE_FREE.saturating_sub(removed_at.elapsed());
-        if !left.is_zero() && !self.is_in_memory()? {
-            eprintln!(
-                "waiting {:.0} s: ext4 does not use inodes again that were just deleted",
-                left.as_secs_f64()
-            );
-            children.sleep(left)?;
+        if let Some(removed_at) = self.removed_at.take() {
+            let left = UNTIL_INODES_ARE_FREE.saturating_sub(removed_at.elapsed());
+            if !left.is_zero() && !self.is_in_memory()? {
+                eprintln!(
+                    "waiting {:.0} s: ext4 does not use inodes again that were just deleted",
+                    left.as_secs_f64()
+                );
+                children.sleep(left)?;
+            }
         }
+        self.at_begin.set(self.free()?);
         Ok(())
     }
 
-    /// After a round: removes the folder [`ROUND`]. Not earlier, as the next tool would pay for it.
+    /// After a round: puts the folder [`ROUND`] aside if the disk has room for another one, and removes all rounds
+    /// if it has not. Not earlier, as the next tool would pay for it.
     pub fn end_round(&self) -> anyhow::Result<()> {
         let path = self.path(ROUND);
-        std::fs::remove_dir_all(&path).with_context(|| path.display().to_string())?;
-        // An inode table that is not on the disk yet makes it 360 s instead of 60.
+        let ((bytes, inodes), (had_bytes, had_inodes)) = (self.free()?, self.at_begin.get());
+        // A quarter more than this one took.
+        let suffices = |free: u64, had: u64| free / 5 * 4 >= had.saturating_sub(free);
+        if suffices(bytes, had_bytes) && suffices(inodes, had_inodes) {
+            let aside = self.aside(self.kept.get());
+            std::fs::rename(&path, &aside).with_context(|| aside.display().to_string())?;
+            self.kept.set(self.kept.get() + 1);
+            return Ok(());
+        }
+        for folder in (0..self.kept.replace(0))
+            .map(|number| self.aside(number))
+            .chain([path])
+        {
+            std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
         self.settle()?;
         self.removed_at.set(Some(Instant::now()));
         Ok(())
+    }
+
+    fn aside(&self, number: u32) -> PathBuf {
+        self.path(&format!("{ROUND}-{number}"))
+    }
+
+    /// Bytes and inodes that the disk has free; no end of inodes where the file system does not count them.
+    fn free(&self) -> anyhow::Result<(u64, u64)> {
+        let disk = rustix::fs::statvfs(self.folder.path())?;
+        let inodes = match disk.f_files {
+            0 => u64::MAX,
+            _ => disk.f_favail,
+        };
+        Ok((disk.f_bavail * disk.f_frsize, inodes))
     }
 
     fn is_in_memory(&self) -> anyhow::Result<bool> {
