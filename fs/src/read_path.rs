@@ -127,15 +127,19 @@ pub(crate) struct Caches {
     memory: Arc<MemoryCaches>,
     trees_on_disk: Option<DiskCache>,
     packs_on_disk: Option<Arc<DiskCache>>,
+    is_remote: bool,
+    keeps_data: bool,
 }
 
 impl Caches {
-    /// Caches in memory and in this folder. A disk that does not take them costs speed only.
+    /// Caches in memory and in this folder. A disk that does not take them costs speed only. With `keeps_data` chunks
+    /// of files are kept on disk too; a command that restores wants each of them once.
     pub(crate) fn open(
         folder: &Path,
         memory: Arc<MemoryCaches>,
         disk_bytes: u64,
         is_remote: bool,
+        keeps_data: bool,
     ) -> Self {
         let on_disk = |name: &str| {
             let opened = DiskCache::open(&folder.join(name), disk_bytes / 2);
@@ -147,6 +151,8 @@ impl Caches {
             memory,
             trees_on_disk: on_disk("trees"),
             packs_on_disk: is_remote.then(|| on_disk("packs")).flatten().map(Arc::new),
+            is_remote,
+            keeps_data,
         }
     }
 
@@ -164,6 +170,12 @@ impl Caches {
             ChunkKind::Tree | ChunkKind::List => self.trees_on_disk.as_ref(),
             ChunkKind::Data => self.packs_on_disk.as_deref(),
         }
+    }
+
+    /// Where a chunk that was fetched is to be kept on disk.
+    fn disk_for(&self, kind: ChunkKind) -> Option<&DiskCache> {
+        self.disk_of(kind)
+            .filter(|_| kind != ChunkKind::Data || self.keeps_data)
     }
 }
 
@@ -259,7 +271,7 @@ impl ReadPath {
         key: &Digest,
         stored: &[u8],
     ) {
-        if let Some(disk) = self.caches.disk_of(kind) {
+        if let Some(disk) = self.caches.disk_for(kind) {
             disk.put(CacheKind::Chunk, disk_key(id), &to_disk(key, raw, stored));
         }
     }
@@ -456,7 +468,7 @@ impl ReadPath {
         stored: Fetched,
         keeps: bool,
     ) -> Option<Bytes> {
-        if !stored.alone || keeps && self.caches.disk_of(kind).is_some() {
+        if !stored.alone || keeps && self.caches.disk_for(kind).is_some() {
             let plaintext = self.open(session, kind, id, place.raw, &stored.bytes)?;
             if keeps {
                 self.keep_stored(kind, id, place.raw, &place.key, &stored.bytes);
@@ -659,7 +671,7 @@ impl ReadPath {
         }
         for (pack, mut chunks) in by_pack {
             chunks.sort_by_key(|(_, place)| place.offset);
-            for span in merge(chunks, self.caches.packs_on_disk.is_some()) {
+            for span in merge(chunks, self.caches.is_remote) {
                 let this = Arc::clone(self);
                 self.runtime
                     .spawn(async move { this.fetch_span(pack, span).await });

@@ -106,7 +106,7 @@ pub enum RestoreError {
 /// Files in one batch at the most.
 const BATCH_FILES: usize = 128;
 /// Bytes that are asked for ahead, together.
-const AHEAD_BYTES: u64 = 8 << 20;
+const AHEAD_BYTES: u64 = 18 << 20;
 /// A worker takes so many files at once, or so many bytes: neighbours, because two workers that make
 /// files in one folder wait for each other in the kernel (a tenth of the time, measured).
 const LOT_FILES: usize = 32;

@@ -275,6 +275,7 @@ impl Archive {
                 caches,
                 settings.cache_bytes(),
                 settings.is_remote(),
+                writes,
             ),
         ));
         let lock = match access {

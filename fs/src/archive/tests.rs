@@ -41,6 +41,12 @@ impl Computer {
         Archive::open_on(Arc::clone(&self.store), &self.home, settings(), access)
     }
 
+    /// As if the store were in a bucket.
+    fn open_remote(&self, access: Access) -> Arc<Archive> {
+        let settings = Settings::new("s3://bucket/archive");
+        Archive::open_on(Arc::clone(&self.store), &self.home, settings, access).unwrap()
+    }
+
     pub(crate) fn recover(
         &self,
         code: &RecoveryCode,
@@ -460,32 +466,94 @@ fn small_chunks_that_are_read_in_order_are_there_before_they_are_wanted() {
     assert!(requests <= 12, "{requests} requests for 10 MB");
 }
 
+/// Eight chunks that are not small, in the store.
+fn long_chunks(computer: &Computer) -> Vec<(ChunkKind, ChunkId)> {
+    let (archive, _) = computer.create();
+    let store = |n| archive.store(ChunkKind::Data, &random_bytes(n, 700_000));
+    let ids = (0..8).map(|n| (ChunkKind::Data, store(n).unwrap()));
+    let ids = ids.collect();
+    archive.flush(None).unwrap();
+    ids
+}
+
+/// Fetches them ahead, then reads them; how many requests that took.
+fn read_ahead(archive: &Archive, ids: &[(ChunkKind, ChunkId)], store: &Record<MemoryStore>) -> u64 {
+    store.reset();
+    archive.prefetch(ids);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    for (n, (kind, id)) in ids.iter().enumerate() {
+        assert_eq!(
+            archive.load(*kind, id).unwrap(),
+            random_bytes(n as u32, 700_000)
+        );
+    }
+    store.snapshot().requests()
+}
+
 #[test]
 fn prefetched_chunks_come_in_long_ranges() {
     let store = Arc::new(Record::new(memory()));
     let computer = Computer::new(store.clone());
-    let (archive, _) = computer.create();
-    let content = |n: u32| random_bytes(n, 700_000);
-    let ids: Vec<(ChunkKind, ChunkId)> = (0..8)
-        .map(|n| {
-            (
-                ChunkKind::Data,
-                archive.store(ChunkKind::Data, &content(n)).unwrap(),
-            )
-        })
-        .collect();
-    archive.flush(None).unwrap();
+    let ids = long_chunks(&computer);
+    let archive = computer.open_remote(Access::Write(computer.home.lock().unwrap()));
+    let requests = read_ahead(&archive, &ids, &store);
+    assert!(requests <= 4, "{requests} requests");
+}
+
+/// From a folder each chunk is read into a room of its own, and once.
+#[test]
+fn prefetched_chunks_of_a_folder_are_read_one_by_one() {
+    let store = Arc::new(Record::new(memory()));
+    let computer = Computer::new(store.clone());
+    let ids = long_chunks(&computer);
+    let archive = computer.open().unwrap();
+    // The key object, once.
+    let requests = read_ahead(&archive, &ids, &store);
+    assert!((8..=9).contains(&requests), "{requests} requests");
+}
+
+#[test]
+fn a_chunk_that_somebody_loads_is_not_prefetched_beside() {
+    let slow = FaultRates {
+        slow: 1.0,
+        slowness: std::time::Duration::from_millis(300),
+        ..FaultRates::NONE
+    };
+    let fault = Arc::new(Fault::new(memory(), 1, slow));
+    let store = Arc::new(Record::new(fault.clone()));
+    let computer = Computer::new(store.clone());
+    fault.heal();
+    let ids = long_chunks(&computer);
+    let archive = computer.open().unwrap();
+    // With it comes the key.
+    let (kind, id) = ids[0];
+    archive.load(kind, &ids[7].1).unwrap();
+    fault.resume();
     store.reset();
-    archive.prefetch(&ids);
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    for (n, (kind, id)) in ids.iter().enumerate() {
-        assert_eq!(archive.load(*kind, id).unwrap(), content(n as u32));
-    }
-    assert!(
-        store.snapshot().requests() <= 4,
-        "{:?}",
-        store.snapshot().requests()
-    );
+    std::thread::scope(|scope| {
+        let loader = scope.spawn(|| archive.load(kind, &id));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        archive.prefetch(&ids[..2]);
+        assert!(loader.join().unwrap().is_ok());
+    });
+    archive.load(kind, &ids[1].1).unwrap();
+    assert_eq!(store.snapshot().requests(), 2);
+}
+
+/// What a drive reads is kept, encrypted, for when it is read again; what a command restores is wanted once.
+#[test]
+fn a_command_that_reads_keeps_no_contents_on_disk() {
+    let store = Arc::new(Record::new(memory()));
+    let computer = Computer::new(store.clone());
+    let ids = long_chunks(&computer);
+    let kept = |access| {
+        let archive = computer.open_remote(access);
+        let (_, before) = archive.cached_bytes();
+        read_ahead(&archive, &ids, &store);
+        archive.cached_bytes().1 - before
+    };
+    assert_eq!(kept(Access::Read), 0);
+    assert!(kept(Access::Write(computer.home.lock().unwrap())) > 8 * 700_000);
 }
 
 #[test]
