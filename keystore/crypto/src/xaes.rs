@@ -126,7 +126,7 @@ impl<C: Gcm> Xaes<C> {
         associated: &[u8],
         stored: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        let (nonce, body, tag) = parts(what, stored)?;
+        let Parts { nonce, body, tag } = parts(what, stored)?;
         let mut plaintext = stored[body].to_vec();
         self.decrypt_detached(what, associated, &nonce, &mut plaintext, &tag)?;
         Ok(plaintext)
@@ -140,7 +140,7 @@ impl<C: Gcm> Xaes<C> {
         associated: &[u8],
         stored: &mut [u8],
     ) -> Result<Range<usize>, CryptoError> {
-        let (nonce, body, tag) = parts(what, stored)?;
+        let Parts { nonce, body, tag } = parts(what, stored)?;
         self.decrypt_detached(what, associated, &nonce, &mut stored[body.clone()], &tag)?;
         Ok(body)
     }
@@ -182,15 +182,23 @@ impl<C: Gcm> Xaes<C> {
     }
 }
 
-/// A stored message's nonce, where its ciphertext stands, and its tag.
-fn parts(
-    what: &'static str,
-    stored: &[u8],
-) -> Result<([u8; NONCE_BYTES], Range<usize>, [u8; TAG_BYTES]), CryptoError> {
+/// What a stored message consists of.
+struct Parts {
+    nonce: [u8; NONCE_BYTES],
+    /// Where the ciphertext stands.
+    body: Range<usize>,
+    tag: [u8; TAG_BYTES],
+}
+
+fn parts(what: &'static str, stored: &[u8]) -> Result<Parts, CryptoError> {
     let malformed = CryptoError::Malformed { what };
     let (nonce, rest) = stored.split_first_chunk().ok_or(malformed.clone())?;
     let (body, tag) = rest.split_last_chunk().ok_or(malformed)?;
-    Ok((*nonce, NONCE_BYTES..NONCE_BYTES + body.len(), *tag))
+    Ok(Parts {
+        nonce: *nonce,
+        body: NONCE_BYTES..NONCE_BYTES + body.len(),
+        tag: *tag,
+    })
 }
 
 /// Multiplication by x in GF(2¹²⁸), without a branch on the secret (NIST SP 800-38B, 6.1).

@@ -168,7 +168,7 @@ proptest! {
         place in any::<prop::sample::Index>(),
     ) {
         let key = [seed; 32];
-        let plaintext: Vec<u8> = (0..length).map(|at| (at * 31 >> 3) as u8 ^ seed).collect();
+        let plaintext: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8 ^ seed).collect();
         let mut stored = [nonce.as_slice(), &encrypt(key, &nonce, b"long", &plaintext)].concat();
         prop_assert_eq!(decrypt(key, b"long", &stored), Ok(plaintext));
         let at = place.index(stored.len());
